@@ -1,0 +1,49 @@
+# GossipSwarm: `make demo` and `make test` set everything up by themselves.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SECONDS_OF_FUZZ ?= 60
+
+.PHONY: help setup demo demo-down test lint fmt bench fuzz e2e lock clean
+
+help: ## Show this help
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+setup: $(STAMP) ## Make the virtual environment and install into it
+
+demo: $(STAMP) ## The whole walkthrough on a local swarm of 150 agents
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py
+
+demo-down: $(STAMP) ## Remove the demo's swarm, processes and files
+	@$(BIN)/gossipctl --swarm demo swarm delete --yes --if-exists
+
+test: $(STAMP) ## Every test that needs no cluster
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+lint: $(STAMP) ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=agent:cli $(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Run every benchmark; figures go to docs/results/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench
+
+lock: ## Resolve the dependencies again and write the hashes
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove what was built
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
