@@ -1,2 +1,1 @@
 """One GossipSwarm agent: a sans-IO core, the asyncio runtime that drives it, its HTTP API."""
-

@@ -1,0 +1,234 @@
+"""The wire: MessagePack arrays, one tag a kind. ``sender`` is always the agent that sealed the message.
+
+Fields are positional; a newer version may append fields, never reorder them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+Ranges: TypeAlias = dict[str, list[tuple[int, int]]]
+"""Origin to inclusive ranges of sequence numbers."""
+
+
+class Wire(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of everything that is encoded."""
+
+
+class MemberRecord(Wire):
+    """What is claimed of one member. Identity is name + incarnation, never the address."""
+
+    name: str
+    region: str
+    host: str
+    port: int
+    api: str
+    incarnation: int
+    status: int
+    """0 alive, 1 suspect, 2 dead, 3 left: at one incarnation a higher status wins."""
+    labels: dict[str, str] = {}
+
+
+class Batch(Wire, tag=1):
+    """Rows of one or more writes, in columns. See ``batch.py`` for its meaning."""
+
+    sender: str
+    runs: list[tuple[str, int, int, int]]
+    """(origin, first sequence, dots, rows per dot), in row order."""
+    keys: list[str]
+    values: list[msgspec.Raw]
+    clocks: list[int]
+    contexts: dict[int, dict[str, int]] = {}
+    versions: dict[int, int] = {}
+    walls: dict[int, int] = {}
+    """Row to the writer's wall clock in ms, where it differs from the clock's."""
+    traced: list[tuple[str, int]] = []
+    """Dots whose origin wants a receipt."""
+
+
+class Ping(Wire, tag=2):
+    """Are you there? ``record`` is what the sender believes of the target, so that it can refute."""
+
+    sender: str
+    number: int
+    target: str
+    record: MemberRecord | None = None
+
+
+class Ack(Wire, tag=3):
+    """I am, late by ``lag`` milliseconds."""
+
+    sender: str
+    number: int
+    lag: int = 0
+
+
+class PingRequest(Wire, tag=4):
+    """Ping the target for me (SWIM's indirect probe)."""
+
+    sender: str
+    number: int
+    target: str
+
+
+class Nack(Wire, tag=5):
+    """I asked the target for you and it did not answer me either (Lifeguard)."""
+
+    sender: str
+    number: int
+    target: str
+
+
+class Members(Wire, tag=6):
+    """Membership news, forwarded along the sender's trees while it is news. ``flood`` false = point to point."""
+
+    sender: str
+    records: list[MemberRecord]
+    flood: bool = True
+
+
+class Join(Wire, tag=7):
+    """Let me in: answered with ``Members`` (all of them, flood false) and a flood of the joiner's record."""
+
+    sender: str
+    record: MemberRecord
+
+
+class Digest(Wire, tag=8):
+    """Do we hold the same? Hash of the version vector and of the member table."""
+
+    sender: str
+    vector: int
+    members: int
+    reply: bool = True
+
+
+class VectorRequest(Wire, tag=9):
+    """Send me your vector."""
+
+    sender: str
+
+
+class Vector(Wire, tag=10):
+    """What the sender has seen: contiguous part, and ranges above it. ``want``: send me what I lack."""
+
+    sender: str
+    seen: dict[str, int]
+    ahead: Ranges = {}
+    want: bool = True
+    reply: bool = False
+    """Also send me your vector, so that I can send what you lack."""
+
+
+class Delta(Wire, tag=11):
+    """Encoded batches the receiver lacked and, in the last part, ranges that need no row any more."""
+
+    sender: str
+    batches: list[bytes]
+    claims: Ranges = {}
+    part: int = 0
+    last: bool = True
+    exchange: int = 0
+
+
+class Pull(Wire, tag=12):
+    """Send me these ranges."""
+
+    sender: str
+    ranges: Ranges
+
+
+class Receipt(Wire, tag=13):
+    """I hold these dots: (origin, sequence, hop, my wall clock in ms)."""
+
+    sender: str
+    dots: list[tuple[str, int, int, int]]
+
+
+class ReceiptRequest(Wire, tag=14):
+    """Do you hold this dot? Answered with a receipt only by who does."""
+
+    sender: str
+    origin: str
+    sequence: int
+
+
+class Heartbeat(Wire, tag=15):
+    """Ten times a second between relays: what my region hears, and how old each is in ms."""
+
+    sender: str
+    region: str
+    lag: int
+    ages: dict[str, int]
+    """Remote region to milliseconds since this relay last heard anything of it."""
+    vector: int
+
+
+class LinkState(Wire, tag=16):
+    """A region's relays declare which regions it cannot hear; flooded in the own region and to the others."""
+
+    sender: str
+    region: str
+    clock: int
+    """Hybrid clock of the declaration; a later one replaces an earlier."""
+    down: list[str]
+
+
+class FloorReport(Wire, tag=17):
+    """To the region's first relay: the hash of my durable vector, or the vector itself when asked."""
+
+    sender: str
+    vector: int
+    seen: dict[str, int] | None = None
+
+
+class Floors(Wire, tag=18):
+    """Minimum vector over a region's members. ``hash`` identifies it; flooded to everyone."""
+
+    sender: str
+    region: str
+    clock: int
+    members: int
+    seen: dict[str, int]
+
+
+class TreeRequest(Wire, tag=19):
+    """Full comparison: bucket hashes of the whole state; ``sweep`` identifies the comparison."""
+
+    sender: str
+    sweep: int
+    hashes: list[int]
+
+
+class TreeReply(Wire, tag=20):
+    """Buckets that differ and the rows the sender has in them, as encoded batches."""
+
+    sender: str
+    sweep: int
+    buckets: list[int]
+    batches: list[bytes]
+    claims: Ranges = {}
+    answer: bool = True
+
+
+class ClockSkew(Wire, tag=21):
+    """Your clock is this many ms ahead of mine; your writes are held here."""
+
+    sender: str
+    ahead: int
+
+
+Message: TypeAlias = (
+    Batch | Ping | Ack | PingRequest | Nack | Members | Join | Digest | VectorRequest | Vector | Delta
+    | Pull | Receipt | ReceiptRequest | Heartbeat | LinkState | FloorReport | Floors | TreeRequest
+    | TreeReply | ClockSkew
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+encode = _encoder.encode
+decode = _decoder.decode
+"""Raises ``msgspec.DecodeError`` or ``msgspec.ValidationError`` on anything that is not a message."""
