@@ -41,11 +41,57 @@ class Batch(Wire, tag=1):
     values: list[msgspec.Raw]
     clocks: list[int]
     contexts: dict[int, dict[str, int]] = {}
+    """Row to what its writer had seen of that leaf: origin to highest sequence."""
     versions: dict[int, int] = {}
-    walls: dict[int, int] = {}
-    """Row to the writer's wall clock in ms, where it differs from the clock's."""
+    """Row to the key's version, where it is not 1."""
+    deleted: list[int] = []
+    """Rows that are tombstones; their value is nil."""
     traced: list[tuple[str, int]] = []
     """Dots whose origin wants a receipt."""
+
+
+class Loss(Wire):
+    """A write that lost against a concurrent one, and what beat it. Identity is (key, origin, sequence)."""
+
+    key: str
+    value: msgspec.Raw
+    origin: str
+    sequence: int
+    clock: int
+    deleted: bool
+    winning_value: msgspec.Raw
+    winning_origin: str
+    winning_sequence: int
+    winning_clock: int
+    winning_deleted: bool
+    resolution: str
+    """The policy that decided."""
+
+
+class Losses(Wire, tag=22):
+    """Conflict history, travelling with repair; also a journal record."""
+
+    sender: str
+    losses: list[Loss]
+
+
+class Seen(Wire, tag=23):
+    """Journal record: these dots need no row any more."""
+
+    sender: str
+    ranges: Ranges
+
+
+class Identity(Wire, tag=24):
+    """Journal record: who this agent is. The last one counts."""
+
+    sender: str
+    origin: str
+    """Name and epoch, ``name/epoch``."""
+    sequence: int
+    """At least this sequence was used."""
+    incarnation: int
+    clock: int
 
 
 class Ping(Wire, tag=2):
@@ -130,7 +176,9 @@ class Delta(Wire, tag=11):
     claims: Ranges = {}
     part: int = 0
     last: bool = True
-    exchange: int = 0
+    losses: list[Loss] = []
+    collected: bool = False
+    """A tombstone in the ranges was collected: compare in full."""
 
 
 class Pull(Wire, tag=12):
@@ -200,6 +248,8 @@ class TreeRequest(Wire, tag=19):
     sender: str
     sweep: int
     hashes: list[int]
+    losses: int
+    """Hash of the conflict history."""
 
 
 class TreeReply(Wire, tag=20):
@@ -209,8 +259,11 @@ class TreeReply(Wire, tag=20):
     sweep: int
     buckets: list[int]
     batches: list[bytes]
-    claims: Ranges = {}
+    seen: dict[str, int]
+    """The sender's vector: a row the receiver holds in these buckets, that is covered and absent, is gone."""
+    losses: list[Loss] = []
     answer: bool = True
+    """Send me yours of these buckets."""
 
 
 class ClockSkew(Wire, tag=21):
@@ -223,7 +276,7 @@ class ClockSkew(Wire, tag=21):
 Message: TypeAlias = (
     Batch | Ping | Ack | PingRequest | Nack | Members | Join | Digest | VectorRequest | Vector | Delta
     | Pull | Receipt | ReceiptRequest | Heartbeat | LinkState | FloorReport | Floors | TreeRequest
-    | TreeReply | ClockSkew
+    | TreeReply | ClockSkew | Losses | Seen | Identity
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

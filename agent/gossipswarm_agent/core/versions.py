@@ -1,0 +1,127 @@
+"""Dots and version vectors: which writes an agent has seen.
+
+A dot is (origin, sequence). The vector holds, per origin, the contiguous part and the ranges above a gap,
+so rows may be applied in any order and a gap is visible at once.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from gossipswarm_agent.core.messages import Ranges
+
+_MASK = (1 << 64) - 1
+
+
+def _salt(origin: str) -> int:
+    return int.from_bytes(blake2b(origin.encode(), digest_size=8).digest(), "big") | 1
+
+
+def agent_of(origin: str) -> str:
+    """The agent's name in an origin (``name/epoch``)."""
+    return origin.rpartition("/")[0]
+
+
+class VersionVector:
+    """What was seen, and an order-independent 64-bit hash of its contiguous part."""
+
+    __slots__ = ("_salts", "ahead", "hash", "seen")
+
+    def __init__(self, seen: dict[str, int] | None = None) -> None:
+        self.seen: dict[str, int] = {}
+        self.ahead: Ranges = {}
+        self.hash = 0
+        self._salts: dict[str, int] = {}
+        for origin, last in (seen or {}).items():
+            self.add(origin, 1, last)
+
+    def covers(self, origin: str, sequence: int) -> bool:
+        """Whether this dot was seen."""
+        if sequence <= self.seen.get(origin, 0):
+            return True
+        ranges = self.ahead.get(origin)
+        return ranges is not None and any(low <= sequence <= high for low, high in ranges)
+
+    def add(self, origin: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Mark ``first..last`` as seen; the ranges of it that were not seen before."""
+        top = self.seen.get(origin, 0)
+        if first == top + 1 and origin not in self.ahead:
+            self._raise(origin, last)
+            return [(first, last)]
+        if last <= top:
+            return []
+        known = self.ahead.get(origin, [])
+        fresh = _subtract((max(first, top + 1), last), known)
+        if not fresh:
+            return []
+        ranges = _join(sorted([*known, *fresh]))
+        if ranges[0][0] == top + 1:
+            self._raise(origin, ranges.pop(0)[1])
+        if ranges:
+            self.ahead[origin] = ranges
+        else:
+            self.ahead.pop(origin, None)
+        return fresh
+
+    def _raise(self, origin: str, last: int) -> None:
+        salt = self._salts.get(origin)
+        if salt is None:
+            salt = self._salts[origin] = _salt(origin)
+        before = self.seen.get(origin, 0)
+        self.seen[origin] = last
+        self.hash = (self.hash + _mix(salt, last) - (_mix(salt, before) if before else 0)) & _MASK
+
+    def missing_from(self, seen: dict[str, int], ahead: Ranges) -> Ranges:
+        """Ranges seen here that the other vector lacks."""
+        lacking: Ranges = {}
+        for origin, last in self.seen.items():
+            other = seen.get(origin, 0)
+            if last > other:
+                gaps = _subtract((other + 1, last), ahead.get(origin, []))
+                if gaps:
+                    lacking[origin] = gaps
+        for origin, ranges in self.ahead.items():
+            theirs = [(1, seen.get(origin, 0)), *ahead.get(origin, [])]
+            gaps = [gap for span in ranges for gap in _subtract(span, theirs)]
+            if gaps:
+                lacking.setdefault(origin, []).extend(gaps)
+        return lacking
+
+    def gaps(self) -> Ranges:
+        """Ranges that are missing below something seen."""
+        return {
+            origin: _subtract((self.seen.get(origin, 0) + 1, ranges[-1][1]), ranges)
+            for origin, ranges in self.ahead.items()
+        }
+
+
+def _mix(salt: int, sequence: int) -> int:
+    value = (salt ^ (sequence * 0x9E3779B97F4A7C15)) & _MASK
+    value = ((value ^ (value >> 31)) * 0xBF58476D1CE4E5B9) & _MASK
+    return value ^ (value >> 29)
+
+
+def _subtract(span: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    low, high = span
+    rest = []
+    for first, last in known:
+        if last < low:
+            continue
+        if first > high:
+            break
+        if first > low:
+            rest.append((low, first - 1))
+        low = last + 1
+    if low <= high:
+        rest.append((low, high))
+    return rest
+
+
+def _join(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined = [ranges[0]]
+    for low, high in ranges[1:]:
+        if low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
