@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gossipswarm_agent.core.effects import Effect, Send
@@ -34,6 +34,8 @@ class Context:
         """Seconds by which the last tick came late: the agent's evidence against itself."""
         self.effects: list[Effect] = []
         self.counters: dict[str, int] = {}
+        self.flood: Callable[[Message], None] = lambda message: None
+        """Send to every reachable agent over this agent's spread trees; set by the node."""
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a monotonic counter that the metrics expose."""

@@ -17,7 +17,7 @@ class Wire(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of everything that is encoded."""
 
 
-class MemberRecord(Wire):
+class MemberRecord(Wire, frozen=True):
     """What is claimed of one member. Identity is name + incarnation, never the address."""
 
     name: str
@@ -31,7 +31,7 @@ class MemberRecord(Wire):
     labels: dict[str, str] = {}
 
 
-class Batch(Wire, tag=1):
+class Batch(Wire, tag=1, frozen=True):
     """Rows of one or more writes, in columns. See ``batch.py`` for its meaning."""
 
     sender: str
@@ -50,7 +50,7 @@ class Batch(Wire, tag=1):
     """Dots whose origin wants a receipt."""
 
 
-class Loss(Wire):
+class Loss(Wire, frozen=True):
     """A write that lost against a concurrent one, and what beat it. Identity is (key, origin, sequence)."""
 
     key: str
@@ -68,21 +68,21 @@ class Loss(Wire):
     """The policy that decided."""
 
 
-class Losses(Wire, tag=22):
+class Losses(Wire, tag=22, frozen=True):
     """Conflict history, travelling with repair; also a journal record."""
 
     sender: str
     losses: list[Loss]
 
 
-class Seen(Wire, tag=23):
+class Seen(Wire, tag=23, frozen=True):
     """Journal record: these dots need no row any more."""
 
     sender: str
     ranges: Ranges
 
 
-class Identity(Wire, tag=24):
+class Identity(Wire, tag=24, frozen=True):
     """Journal record: who this agent is. The last one counts."""
 
     sender: str
@@ -94,7 +94,7 @@ class Identity(Wire, tag=24):
     clock: int
 
 
-class Ping(Wire, tag=2):
+class Ping(Wire, tag=2, frozen=True):
     """Are you there? ``record`` is what the sender believes of the target, so that it can refute."""
 
     sender: str
@@ -103,7 +103,7 @@ class Ping(Wire, tag=2):
     record: MemberRecord | None = None
 
 
-class Ack(Wire, tag=3):
+class Ack(Wire, tag=3, frozen=True):
     """I am, late by ``lag`` milliseconds."""
 
     sender: str
@@ -111,7 +111,7 @@ class Ack(Wire, tag=3):
     lag: int = 0
 
 
-class PingRequest(Wire, tag=4):
+class PingRequest(Wire, tag=4, frozen=True):
     """Ping the target for me (SWIM's indirect probe)."""
 
     sender: str
@@ -119,7 +119,7 @@ class PingRequest(Wire, tag=4):
     target: str
 
 
-class Nack(Wire, tag=5):
+class Nack(Wire, tag=5, frozen=True):
     """I asked the target for you and it did not answer me either (Lifeguard)."""
 
     sender: str
@@ -127,7 +127,7 @@ class Nack(Wire, tag=5):
     target: str
 
 
-class Members(Wire, tag=6):
+class Members(Wire, tag=6, frozen=True):
     """Membership news, forwarded along the sender's trees while it is news. ``flood`` false = point to point."""
 
     sender: str
@@ -135,14 +135,14 @@ class Members(Wire, tag=6):
     flood: bool = True
 
 
-class Join(Wire, tag=7):
+class Join(Wire, tag=7, frozen=True):
     """Let me in: answered with ``Members`` (all of them, flood false) and a flood of the joiner's record."""
 
     sender: str
     record: MemberRecord
 
 
-class Digest(Wire, tag=8):
+class Digest(Wire, tag=8, frozen=True):
     """Do we hold the same? Hash of the version vector and of the member table."""
 
     sender: str
@@ -151,13 +151,13 @@ class Digest(Wire, tag=8):
     reply: bool = True
 
 
-class VectorRequest(Wire, tag=9):
+class VectorRequest(Wire, tag=9, frozen=True):
     """Send me your vector."""
 
     sender: str
 
 
-class Vector(Wire, tag=10):
+class Vector(Wire, tag=10, frozen=True):
     """What the sender has seen: contiguous part, and ranges above it. ``want``: send me what I lack."""
 
     sender: str
@@ -168,7 +168,7 @@ class Vector(Wire, tag=10):
     """Also send me your vector, so that I can send what you lack."""
 
 
-class Delta(Wire, tag=11):
+class Delta(Wire, tag=11, frozen=True):
     """Encoded batches the receiver lacked and, in the last part, ranges that need no row any more."""
 
     sender: str
@@ -181,21 +181,21 @@ class Delta(Wire, tag=11):
     """A tombstone in the ranges was collected: compare in full."""
 
 
-class Pull(Wire, tag=12):
+class Pull(Wire, tag=12, frozen=True):
     """Send me these ranges."""
 
     sender: str
     ranges: Ranges
 
 
-class Receipt(Wire, tag=13):
+class Receipt(Wire, tag=13, frozen=True):
     """I hold these dots: (origin, sequence, hop, my wall clock in ms)."""
 
     sender: str
     dots: list[tuple[str, int, int, int]]
 
 
-class ReceiptRequest(Wire, tag=14):
+class ReceiptRequest(Wire, tag=14, frozen=True):
     """Do you hold this dot? Answered with a receipt only by who does."""
 
     sender: str
@@ -203,7 +203,7 @@ class ReceiptRequest(Wire, tag=14):
     sequence: int
 
 
-class Heartbeat(Wire, tag=15):
+class Heartbeat(Wire, tag=15, frozen=True):
     """Ten times a second between relays: what my region hears, and how old each is in ms."""
 
     sender: str
@@ -214,7 +214,7 @@ class Heartbeat(Wire, tag=15):
     vector: int
 
 
-class LinkState(Wire, tag=16):
+class LinkState(Wire, tag=16, frozen=True):
     """A region's relays declare which regions it cannot hear; flooded in the own region and to the others."""
 
     sender: str
@@ -224,7 +224,7 @@ class LinkState(Wire, tag=16):
     down: list[str]
 
 
-class FloorReport(Wire, tag=17):
+class FloorReport(Wire, tag=17, frozen=True):
     """To the region's first relay: the hash of my durable vector, or the vector itself when asked."""
 
     sender: str
@@ -232,7 +232,7 @@ class FloorReport(Wire, tag=17):
     seen: dict[str, int] | None = None
 
 
-class Floors(Wire, tag=18):
+class Floors(Wire, tag=18, frozen=True):
     """Minimum vector over a region's members. ``hash`` identifies it; flooded to everyone."""
 
     sender: str
@@ -242,7 +242,7 @@ class Floors(Wire, tag=18):
     seen: dict[str, int]
 
 
-class TreeRequest(Wire, tag=19):
+class TreeRequest(Wire, tag=19, frozen=True):
     """Full comparison: bucket hashes of the whole state; ``sweep`` identifies the comparison."""
 
     sender: str
@@ -252,7 +252,7 @@ class TreeRequest(Wire, tag=19):
     """Hash of the conflict history."""
 
 
-class TreeReply(Wire, tag=20):
+class TreeReply(Wire, tag=20, frozen=True):
     """Buckets that differ and the rows the sender has in them, as encoded batches."""
 
     sender: str
@@ -266,7 +266,7 @@ class TreeReply(Wire, tag=20):
     """Send me yours of these buckets."""
 
 
-class ClockSkew(Wire, tag=21):
+class ClockSkew(Wire, tag=21, frozen=True):
     """Your clock is this many ms ahead of mine; your writes are held here."""
 
     sender: str

@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import msgspec
 
-from gossipswarm_agent.core.frames import Address, Frame, Inbound
-from gossipswarm_agent.runtime.datagrams import PREFIX_BYTES, Counters
-from gossipswarm_agent.runtime.keyring import Keyring, Rejected
+from gossipswarm_agent.core.frames import Address
 
 LARGEST_FRAME: Final = 64 << 20
 """Bytes of a sealed frame on a stream."""
