@@ -148,7 +148,10 @@ class Digest(Wire, tag=8, frozen=True):
     sender: str
     vector: int
     members: int
-    reply: bool = True
+    push: bool = True
+    """The sender would give what the receiver lacks."""
+    pull: bool = True
+    """The sender would take what it lacks."""
 
 
 class VectorRequest(Wire, tag=9, frozen=True):

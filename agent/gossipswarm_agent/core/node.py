@@ -1,0 +1,572 @@
+"""One agent as a state machine: events in, effects out, no input or output of its own.
+
+    node.handle(event, now) -> list[Effect]
+
+The node routes; what happens is decided by its parts, each of which owns one concern:
+
+    state        leaves, merge, history          membership   who is alive (SWIM + Lifeguard)
+    spread       trees and forwarding            regions      cuts between regions
+    relay        the merged stream under load    floors       what everybody is known to have
+    rumors       the textbook mode               receipts     proof of delivery
+    repair       digests, deltas, comparison
+
+Effects of one event are in the order in which they must be carried out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from gossipswarm_agent.core import messages as wire
+from gossipswarm_agent.core.batch import validate
+from gossipswarm_agent.core.context import Context, Instant
+from gossipswarm_agent.core.effects import Append, Changed, Effect, Notify, Reply
+from gossipswarm_agent.core.errors import WriteRefused
+from gossipswarm_agent.core.events import (
+    Compare,
+    Durable,
+    Event,
+    JournalFailed,
+    Leave,
+    LocalWrite,
+    PeerList,
+    Received,
+    Tick,
+)
+from gossipswarm_agent.core.floors import Floors
+from gossipswarm_agent.core.frames import Frame, Inbound
+from gossipswarm_agent.core.membership import Membership
+from gossipswarm_agent.core.receipts import Receipts
+from gossipswarm_agent.core.regions import Regions
+from gossipswarm_agent.core.relay import Relay
+from gossipswarm_agent.core.repair import Repair
+from gossipswarm_agent.core.results import Change, Reading, WriteResult
+from gossipswarm_agent.core.rumors import Peers, Rumors
+from gossipswarm_agent.core.settings import InvalidSetting, Settings, merge
+from gossipswarm_agent.core.skew import SkewJudge
+from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, UPLINK, Spread
+from gossipswarm_agent.core.state import State
+from gossipswarm_agent.core.versions import agent_of
+
+SETTINGS_KEY: Final = "$swarm.config"
+UNDURABLE_LIMIT: Final = 10_000
+"""Own writes waiting for the disk; beyond that callers get 429."""
+RELEASE_INTERVAL: Final = 0.1
+COLLECT_INTERVAL: Final = 2.0
+_REPLICATION: Final = (
+    wire.Batch, wire.Digest, wire.Vector, wire.VectorRequest, wire.Delta, wire.Pull,
+    wire.TreeRequest, wire.TreeReply,
+)  # fmt: skip
+
+
+class NodeIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an agent is and where it listens."""
+
+    name: str
+    region: str
+    host: str
+    port: int
+    api: str = ""
+    labels: dict[str, str] = {}
+    origin: str
+    """``name/epoch``, for a journal that holds no identity yet."""
+    datagram_limit: int = 1400
+
+
+class _Pending(msgspec.Struct):
+    """A local write between its append and its fsync."""
+
+    token: int
+    batch: wire.Batch | None
+    frame: Frame | None
+    results: list[WriteResult]
+    changed: list[str]
+    traced: bool
+
+
+class Node:
+    """The core of one agent. Not thread-safe; belongs to whoever drives it."""
+
+    def __init__(
+        self, identity: NodeIdentity, settings: Settings, seed: int, now: Instant
+    ) -> None:
+        self.identity = identity
+        self._base = settings
+        ctx = self._ctx = Context(
+            identity.name, identity.region, settings, random.Random(seed)
+        )
+        ctx.now = now
+        ctx.flood = self._flood
+        record = wire.MemberRecord(
+            identity.name,
+            identity.region,
+            identity.host,
+            identity.port,
+            identity.api,
+            1,
+            0,
+            identity.labels,
+        )
+        self.state = State(ctx, identity.origin)
+        self.membership = Membership(ctx, record)
+        self.regions = Regions(ctx, self.membership)
+        self.membership.reachable = self.regions.reachable
+        self.floors = Floors(ctx, self.membership, self.regions)
+        self.spread = Spread(ctx, self.membership, self.regions)
+        self.relay = Relay(ctx, self.regions, self.spread, identity.datagram_limit)
+        peers = Peers(ctx, self.membership, self.regions)
+        self.rumors = Rumors(ctx, self.membership, peers)
+        self.receipts = Receipts(ctx, self.membership, self.state.vector)
+        self.repair = Repair(
+            ctx, self.membership, peers, self.state, self._absorb, self._note_changed, self._is_busy
+        )
+        self.skew = SkewJudge(ctx, self.membership, self.state.clock)
+        self.local_degraded = False
+        """Read-only by an order to this agent alone."""
+        self.settings_version = 0
+        self._degraded_before = False
+        self._pending: dict[int, _Pending] = {}
+        self._changed_keys: list[str] = []
+        self._release_due = float("inf")
+        self._collect_due = now.mono + COLLECT_INTERVAL
+        self._awaiting: frozenset[str] = frozenset()
+        self.deadline = now.mono
+        """Monotonic seconds at which the next Tick is wanted; read anew after every ``handle``."""
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[bytes], *, damaged: bool = False) -> None:
+        """Replay the journal, before the first event.
+
+        ``damaged``: parts of it were lost, so claims without rows are not believed and are fetched again.
+        """
+        for record in records:
+            self.state.restore(record, trust_seen=not damaged)
+        self.state.restored()
+        self._ctx.effects = []
+        self._changed_keys.clear()
+        self.membership.set_incarnation(self.state.incarnation + 1)
+        self._apply_settings()
+        self._ctx.effects = []
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Journal records that stand for everything so far."""
+        self.state.incarnation = self.membership.me.incarnation
+        return self.state.snapshot()
+
+    @property
+    def settings(self) -> Settings:
+        """Parameters in force."""
+        return self._ctx.settings
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Monotonic counters of the core, for the metrics."""
+        return self._ctx.counters
+
+    @property
+    def degraded(self) -> bool:
+        """Read-only."""
+        return self.local_degraded or self._ctx.settings.degraded_mode
+
+    @property
+    def awaiting_release(self) -> frozenset[str]:
+        """Regions that could be merged with but wait for an operator (``healing_strategy: manual``)."""
+        return frozenset(r for r in self._awaiting if self.regions.reachable(r))
+
+    def handle(self, event: Event, now: Instant) -> list[Effect]:
+        """What happens because of ``event``. Never raises on bytes from outside."""
+        ctx = self._ctx
+        ctx.now = now
+        ctx.effects = effects = []
+        match event:
+            case Received():
+                self._receive(event.frames)
+            case Tick():
+                ctx.lag = max(0.0, now.mono - self.deadline)
+                self._tick()
+            case LocalWrite():
+                self._write(event)
+            case Durable():
+                self._durable(event.token)
+            case JournalFailed():
+                self._journal_failed(event)
+            case PeerList():
+                self.membership.set_peers(event.seeds, event.declared)
+            case Compare():
+                self.repair.compare(event.token, event.peer)
+            case Leave():
+                self.membership.leave()
+        self._finish()
+        ctx.effects = []
+        return effects
+
+    def _finish(self) -> None:
+        self.receipts.flush()
+        if self._changed_keys:
+            keys = tuple(dict.fromkeys(self._changed_keys))
+            self._changed_keys.clear()
+            self._ctx.effects.append(Changed(keys))
+            if any(key.startswith(SETTINGS_KEY) for key in keys):
+                self._apply_settings()
+        for region in self.regions.take_reconnected():
+            self._meet(region)
+        self._watch_groups()
+        self.deadline = min(
+            self.membership.deadline,
+            self.regions.deadline,
+            self.floors.deadline,
+            self.relay.deadline,
+            self.rumors.deadline,
+            self.repair.deadline,
+            self.receipts.deadline,
+            self._release_due,
+            self._collect_due,
+        )
+
+    def _tick(self) -> None:
+        now = self._ctx.now.mono
+        self.relay.tick()
+        self.rumors.tick()
+        self.membership.tick()
+        self.regions.tick()
+        self.floors.tick(self.state.vector)
+        self.repair.tick()
+        self.receipts.tick()
+        if self._release_due <= now:
+            self._release_due = float("inf")
+            applied = self.state.release()
+            self._note_applied(applied)
+            if self.state.held_count:
+                self._release_due = now + RELEASE_INTERVAL
+        if self._collect_due <= now:
+            self._collect_due = now + COLLECT_INTERVAL
+            floor = self.floors.floor() if self.state.tombstone_count else None
+            if floor is not None:
+                self._ctx.count("tombstones_collected", self.state.collect(floor))
+
+    # --- local writes -----------------------------------------------------------------------------
+
+    def _write(self, event: LocalWrite) -> None:
+        try:
+            if not event.system and self.degraded:
+                where = "this agent" if self.local_degraded else "the swarm"
+                raise WriteRefused(
+                    503, "degraded", f"{where} is in degraded mode: reads go on, writes are refused", 1.0
+                )
+            if len(self._pending) >= UNDURABLE_LIMIT:
+                raise WriteRefused(
+                    429, "too-many-writes", "too many writes wait for the disk", 0.1
+                )
+            batch, results, changed = self.state.write(
+                event.mutations, system=event.system, traced=event.traced
+            )
+        except WriteRefused as refused:
+            self._ctx.effects.append(Reply(event.token, error=refused))
+            return
+        if batch is None:
+            self._ctx.effects.append(Reply(event.token, results))
+            return
+        frame = Frame(wire.encode(batch))
+        pending = _Pending(event.token, batch, frame, results, changed, event.traced)
+        if self._ctx.settings.durability == "memory":
+            self._ctx.effects.append(Append(frame.body))
+            self._complete(pending)
+            return
+        self._pending[event.token] = pending
+        self._ctx.effects.append(Append(frame.body, event.token))
+
+    def _durable(self, token: int) -> None:
+        pending = self._pending.pop(token, None)
+        if pending is not None:
+            self.state.confirm(token_batch(pending))
+            self._complete(pending)
+
+    def _complete(self, pending: _Pending) -> None:
+        """The write is as durable as was asked: let everybody have it, and acknowledge."""
+        batch, frame = pending.batch, pending.frame
+        assert batch is not None
+        assert frame is not None
+        dots = sum(run[2] for run in batch.runs)
+        if pending.traced:
+            starts = {dot: key for dot, key in _first_keys(batch)}
+            for origin, sequence in batch.traced:
+                self.receipts.start(origin, sequence, starts.get((origin, sequence), ""))
+        self._disseminate(batch, frame, dots)
+        self._changed_keys.extend(pending.changed)
+        self._ctx.count("writes", dots)
+        self._ctx.effects.append(Reply(pending.token, pending.results))
+
+    def _disseminate(self, batch: wire.Batch, frame: Frame, dots: int) -> None:
+        self.repair.news()
+        if not self._ctx.settings.eager:
+            self.rumors.hear(frame, 1)
+            return
+        self.relay.observe(dots)
+        if not self.relay.offer(batch, frame):
+            self.spread.send(frame)
+
+    def _journal_failed(self, event: JournalFailed) -> None:
+        pending = self._pending.pop(event.token, None)
+        if pending is None:
+            return
+        assert pending.batch is not None
+        self._changed_keys.extend(self.state.retract(pending.batch))
+        self._ctx.effects.append(
+            Reply(
+                event.token,
+                error=WriteRefused(507, "disk-full", str(event.error), 5.0),
+            )
+        )
+
+    # --- the network ------------------------------------------------------------------------------
+
+    def _receive(self, frames: list[Inbound]) -> None:
+        ctx = self._ctx
+        members = self.membership.members
+        for inbound in frames:
+            try:
+                message = wire.decode(inbound.frame.body)
+            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+                ctx.count("dropped_malformed")
+                continue
+            sender = message.sender
+            if sender == ctx.name:
+                # Our own frame came back down somebody's tree, or somebody took our name.
+                self.spread.forward(inbound, sender)
+                continue
+            member = members.get(sender)
+            if member is not None and member.region != ctx.region:
+                self.regions.heard(member.region)
+            if type(message) is wire.Batch:
+                self._receive_batch(message, inbound, sender)
+            elif inbound.tree == DIRECT or self.spread.forward(inbound, sender):
+                self._route(message, inbound, member)
+
+    def _receive_batch(self, batch: wire.Batch, inbound: Inbound, sender: str) -> None:
+        if self._closed(sender):
+            return
+        if not self.spread.forward(inbound, sender):
+            return
+        try:
+            validate(batch)
+        except ValueError:
+            self._ctx.count("dropped_invalid")
+            return
+        fresh = self._absorb(batch, inbound)
+        tree = inbound.tree
+        if fresh and tree in (UPLINK, CROSSLINK):
+            self.relay.take(
+                batch, len(inbound.frame.body), inbound.hop, crossing=tree == UPLINK
+            )
+
+    def _absorb(self, batch: wire.Batch, inbound: Inbound | None) -> int:
+        """Apply a batch from elsewhere; number of fresh rows."""
+        origin = self.state.origin
+        for run in batch.runs:
+            if run[0] == origin:
+                self.relay.returned(origin, run[1] + run[2] - 1)
+        applied = self.state.apply(batch)
+        if applied.skewed:
+            self.skew.tell(applied.skewed)
+        if self.state.held_count and self._release_due == float("inf"):
+            self._release_due = self._ctx.now.mono + RELEASE_INTERVAL
+        if not applied.fresh:
+            return 0
+        body = inbound.frame.body if inbound is not None else wire.encode(batch)
+        self._ctx.effects.append(Append(body))
+        self._note_applied(applied)
+        self.repair.news()
+        self.relay.observe(
+            sum(high - low + 1 for spans in applied.fresh.values() for low, high in spans)
+        )
+        if batch.traced:
+            hop = inbound.hop if inbound is not None else 0
+            fresh_dots = [
+                dot
+                for dot in batch.traced
+                if any(low <= dot[1] <= high for low, high in applied.fresh.get(dot[0], ()))
+            ]
+            self.receipts.owe(fresh_dots, hop)
+        if inbound is not None:
+            if not self._ctx.settings.eager:
+                self.rumors.hear(inbound.frame, inbound.hop + 1)
+            if self.state.vector.ahead:
+                self.repair.noticed(batch.sender)
+        return applied.rows
+
+    def _note_applied(self, applied: Any) -> None:
+        self._changed_keys.extend(applied.changed)
+        for loss in applied.losses:
+            self._ctx.count(f"conflicts_{loss.resolution}")
+            self._ctx.effects.append(
+                Notify(
+                    "conflict",
+                    {
+                        "key": loss.key,
+                        "resolution": loss.resolution,
+                        "winning_origin": agent_of(loss.winning_origin),
+                        "losing_origin": agent_of(loss.origin),
+                    },
+                )
+            )
+
+    def _note_changed(self, keys: list[str]) -> None:
+        self._changed_keys.extend(keys)
+
+    def _route(
+        self, message: wire.Message, inbound: Inbound, member: Any
+    ) -> None:
+        if self.membership.handle(message, inbound):
+            return
+        if self.regions.handle(message, inbound) or self.floors.handle(message, inbound):
+            return
+        if member is None:
+            member = self.membership.members.get(message.sender)
+        if member is None:
+            # A stranger cannot be answered: gossip leaves from ports that nobody listens on.
+            self._ctx.count("dropped_stranger")
+            return
+        address = member.address
+        if isinstance(message, _REPLICATION) and self._closed(message.sender):
+            return
+        match message:
+            case wire.Digest():
+                self.repair.handle_digest(message, address)
+            case wire.Vector():
+                self._check_own_origin(message)
+                self.repair.handle_vector(message, address)
+            case wire.VectorRequest():
+                self.repair.handle_vector_request(address)
+            case wire.Delta():
+                self._receive_delta(message, inbound, member.region)
+            case wire.Pull():
+                self.repair.handle_pull(message, address)
+            case wire.Receipt():
+                self.receipts.handle_receipt(message)
+            case wire.ReceiptRequest():
+                self.receipts.handle_request(message, inbound)
+            case wire.TreeRequest():
+                self.repair.handle_tree_request(message, address)
+            case wire.TreeReply():
+                self.repair.handle_tree_reply(message, address)
+            case wire.ClockSkew():
+                self.skew.accused(message)
+            case _:
+                self._ctx.count("dropped_unexpected")
+
+    def _receive_delta(self, delta: wire.Delta, inbound: Inbound, region: str) -> None:
+        address = self.membership.members[delta.sender].address
+        for loss in delta.losses:
+            self._ctx.count(f"losses_{loss.resolution}")
+        rows = self.repair.handle_delta(delta, inbound, address)
+        if rows and region != self._ctx.region and self.regions.is_relay:
+            # What a relay learns from another region is news for its own.
+            for body in delta.batches:
+                self.spread.send(Frame(body), home_only=True)
+
+    def _check_own_origin(self, message: wire.Vector) -> None:
+        """Peers know more of our writes than we do: our disk was restored from an older copy."""
+        known = message.seen.get(self.state.origin, 0)
+        if known <= self.state.sequence:
+            return
+        self._ctx.count("epochs_raised")
+        batch = self.state.renumber(f"{self._ctx.name}/{self._ctx.now.wall}")
+        self._ctx.effects.append(Append(self.state.identity_record()))
+        if batch is not None:
+            frame = Frame(wire.encode(batch))
+            self._ctx.effects.append(Append(frame.body))
+            self._disseminate(batch, frame, sum(run[2] for run in batch.runs))
+
+    # --- settings, regions ------------------------------------------------------------------------
+
+    def _apply_settings(self) -> None:
+        reading = self.state.read(SETTINGS_KEY)
+        changes = reading.value if reading is not None and isinstance(reading.value, dict) else {}
+        self.settings_version = reading.version if reading is not None else 0
+        try:
+            settings = merge(self._base, changes)
+        except InvalidSetting as error:
+            # An older agent may not know a newer one's parameter: it keeps what it has, and says so.
+            self._ctx.count("settings_refused")
+            self._ctx.effects.append(Notify("settings", {"refused": str(error)}))
+            return
+        if settings != self._ctx.settings:
+            self._ctx.settings = settings
+            self.repair.reschedule()
+            self.membership.reschedule()
+            self._ctx.effects.append(
+                Notify("settings", {"version": self.settings_version, "changes": changes})
+            )
+        if self.degraded != self._degraded_before:
+            self.set_degraded_note()
+
+    def set_degraded_note(self) -> None:
+        """Tell hooks and logs that degraded mode went on or off."""
+        self._degraded_before = self.degraded
+        self._ctx.effects.append(Notify("degraded", {"enabled": self.degraded}))
+
+    def _is_busy(self) -> bool:
+        return self.relay.busy
+
+    def _flood(self, message: wire.Message) -> None:
+        self.spread.send(Frame(wire.encode(message)))
+
+    def _meet(self, region: str) -> None:
+        """The direct link to a region came up again: relays exchange what was written meanwhile."""
+        if region in self._awaiting or not self.regions.is_relay:
+            return
+        for relay in self.regions.relays(region):
+            self.repair.exchange(relay.address)
+
+    def _watch_groups(self) -> None:
+        if self._ctx.settings.healing_strategy != "manual":
+            if self._awaiting:
+                self.release_held()
+            return
+        cut_off = [
+            region
+            for group in self.regions.groups()
+            if self._ctx.region not in group
+            for region in group
+        ]
+        if not self._awaiting.issuperset(cut_off):
+            self._awaiting = self._awaiting.union(cut_off)
+            self.spread.closed_regions = self._awaiting
+
+    def release_held(self) -> list[str]:
+        """An operator lets reconnected regions merge; the regions that were waiting."""
+        released = sorted(self.awaiting_release)
+        self._awaiting = self._awaiting.difference(released)
+        self.spread.closed_regions = self._awaiting
+        for region in released:
+            self._meet(region)
+        return released
+
+    def _closed(self, sender: str) -> bool:
+        if not self._awaiting:
+            return False
+        member = self.membership.members.get(sender)
+        return member is not None and member.region in self._awaiting
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def read(self, key: str) -> Reading | None:
+        """Visible value of a key; ``""`` is the whole tree without the swarm's own part."""
+        return self.state.read(key)
+
+    def change(self, key: str) -> Change:
+        """Visible value of a leaf, as watchers get it."""
+        return self.state.change(key)
+
+
+def _first_keys(batch: wire.Batch) -> Iterator[tuple[tuple[str, int], str]]:
+    index = 0
+    for origin, first, dots, rows in batch.runs:
+        for dot in range(first, first + dots):
+            yield (origin, dot), batch.keys[index]
+            index += rows

@@ -1,0 +1,203 @@
+"""The busy path: writes of many origins share batches, merged by one relay a region.
+
+Per write, a spread tree costs every agent a datagram. Above some tens of writes a second it is cheaper to
+hand them to the region's relay, which merges what comes within a window of a few milliseconds into one
+batch, sends it down one tree at home and hands it to the other regions' relays. A relay is no sequencer:
+it may be lost at any time, and any other may take over, because batches are idempotent and unordered.
+
+What was handed to a relay is remembered until it comes back down the tree. If it does not, it goes out
+over the sender's own trees, and the next relay in line is tried from then on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from gossipswarm_agent.core.batch import merge, split
+from gossipswarm_agent.core.context import Context
+from gossipswarm_agent.core.effects import Send
+from gossipswarm_agent.core.frames import Frame
+from gossipswarm_agent.core.membership import Member
+from gossipswarm_agent.core.messages import Batch
+from gossipswarm_agent.core.regions import Regions
+from gossipswarm_agent.core.spread import CROSSLINK, UPLINK, Spread
+
+BUSY_ABOVE: Final = 60.0
+"""Writes a second, seen from anywhere, above which the stream pays."""
+QUIET_BELOW: Final = 20.0
+WINDOW_PER_RATE: Final = 2.5e-6
+"""Seconds of merging per write a second: 20 ms at 8,000 a second."""
+LONGEST_WINDOW: Final = 0.025
+_HALF_LIFE: Final = 0.25
+ECHO_SECONDS: Final = 0.4
+HANDED_LIMIT: Final = 4096
+"""Batches whose return is awaited; the oldest is given up to repair beyond that."""
+PENDING_BYTES: Final = 8 << 20
+"""Rows a relay holds back at most before it sends at once."""
+
+
+class Rate:
+    """Exponentially decaying rate of events a second."""
+
+    __slots__ = ("_at", "_value")
+
+    def __init__(self) -> None:
+        self._value = 0.0
+        self._at = 0.0
+
+    def add(self, count: int, now: float) -> None:
+        """Count events."""
+        self._value = self.at(now) + count * (0.6931 / _HALF_LIFE)
+        self._at = now
+
+    def at(self, now: float) -> float:
+        """Events a second as of now."""
+        return self._value * 0.5 ** ((now - self._at) / _HALF_LIFE)
+
+
+class _Handed(msgspec.Struct):
+    origin: str
+    last: int
+    due: float
+    batch: Batch
+    relay: str
+
+
+class Relay:
+    """Both ends of the stream: what this agent hands to a relay, and what it merges as one."""
+
+    def __init__(
+        self, ctx: Context, regions: Regions, spread: Spread, datagram_limit: int
+    ) -> None:
+        self._ctx = ctx
+        self._regions = regions
+        self._spread = spread
+        self._limit = datagram_limit
+        self._rate = Rate()
+        self._busy = False
+        self._handed: deque[_Handed] = deque()
+        self._avoid: dict[str, float] = {}
+        self._pending: list[tuple[Batch, bool]] = []
+        self._pending_bytes = 0
+        self._hop = 0
+        self._flush_at = float("inf")
+
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` is next needed."""
+        return min(self._flush_at, self._handed[0].due if self._handed else float("inf"))
+
+    @property
+    def busy(self) -> bool:
+        """Whether writes go to relays at the moment."""
+        now = self._ctx.now.mono
+        rate = self._rate.at(now)
+        if self._busy:
+            self._busy = rate > QUIET_BELOW
+        else:
+            self._busy = rate > BUSY_ABOVE
+        return self._busy
+
+    def rate(self) -> float:
+        """Writes a second as seen here."""
+        return self._rate.at(self._ctx.now.mono)
+
+    def observe(self, writes: int) -> None:
+        """Writes became known here, own or others'."""
+        self._rate.add(writes, self._ctx.now.mono)
+
+    # --- as one that writes -----------------------------------------------------------------------
+
+    def offer(self, batch: Batch, frame: Frame) -> bool:
+        """Hand an own batch to the region's relay; False if it should take its own trees."""
+        if not self.busy or len(frame.body) > self._limit:
+            return False
+        relay = self._choose(self._ctx.region)
+        if relay is None:
+            return False
+        if relay.name == self._ctx.name:
+            self._merge(batch, len(frame.body), 0, crossing=True)
+            return True
+        origin, first, dots, _ = batch.runs[-1]
+        due = self._ctx.now.mono + ECHO_SECONDS
+        self._handed.append(_Handed(origin, first + dots - 1, due, batch, relay.name))
+        if len(self._handed) > HANDED_LIMIT:
+            self._handed.popleft()
+            self._ctx.count("relay_handed_overflow")
+        self._ctx.effects.append(Send((relay.address,), frame, 1, UPLINK))
+        return True
+
+    def returned(self, origin: str, last: int) -> None:
+        """A batch of ours came back down the tree."""
+        handed = self._handed
+        while handed and handed[0].origin == origin and handed[0].last <= last:
+            handed.popleft()
+
+    def _choose(self, region: str) -> Member | None:
+        now = self._ctx.now.mono
+        relays = self._regions.relays(region)
+        for relay in relays:
+            if self._avoid.get(relay.name, 0.0) <= now:
+                return relay
+        return relays[0] if relays else None
+
+    # --- as a relay -------------------------------------------------------------------------------
+
+    def take(self, batch: Batch, size: int, hop: int, *, crossing: bool) -> None:
+        """Merge somebody's batch into the stream; ``crossing`` also hands it to other regions."""
+        self._merge(batch, size, hop, crossing=crossing)
+
+    def _merge(self, batch: Batch, size: int, hop: int, *, crossing: bool) -> None:
+        self._pending.append((batch, crossing))
+        self._pending_bytes += size
+        self._hop = max(self._hop, hop)
+        now = self._ctx.now.mono
+        if self._flush_at == float("inf"):
+            window = min(self._rate.at(now) * WINDOW_PER_RATE, LONGEST_WINDOW)
+            self._flush_at = now + window
+        if self._pending_bytes >= min(self._limit * 0.9, PENDING_BYTES):
+            self._flush()
+
+    def tick(self) -> None:
+        """Send the window's batch; take back what no relay returned."""
+        now = self._ctx.now.mono
+        if self._flush_at <= now:
+            self._flush()
+        while self._handed and self._handed[0].due <= now:
+            lost = self._handed.popleft()
+            self._ctx.count("relay_echo_missed")
+            self._avoid[lost.relay] = now + 5.0
+            self._spread.send(Frame(msgspec.msgpack.encode(lost.batch)))
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        hop, self._hop = self._hop, 0
+        self._pending_bytes = 0
+        self._flush_at = float("inf")
+        if not pending:
+            return
+        own = [batch for batch, crossing in pending if crossing]
+        frames = self._frames(own)
+        others = [
+            relay.address
+            for region in self._regions.next_regions(self._ctx.region)
+            if region not in self._spread.closed_regions
+            and (relay := self._choose(region)) is not None
+        ]
+        for frame in frames:
+            if others:
+                self._ctx.effects.append(Send(tuple(others), frame, hop + 1, CROSSLINK))
+        if len(own) < len(pending):
+            frames = self._frames([batch for batch, _ in pending])
+        for frame in frames:
+            self._spread.send(frame, hop + 1, home_only=True)
+        self._ctx.count("relay_batches", len(frames))
+
+    def _frames(self, batches: list[Batch]) -> list[Frame]:
+        if not batches:
+            return []
+        merged = merge(batches, self._ctx.name)
+        return [Frame(body) for body in split(merged, self._limit)]

@@ -1,0 +1,448 @@
+"""What makes up for every loss: digests, deltas, pulls and the full comparison.
+
+Each interval a digest (two hashes) goes to a few random peers. Where the hashes differ, vectors are
+exchanged and the missing ranges follow (delta). A gap in an origin's sequence is pulled at once. And now and
+then two agents compare everything by bucket hashes, which also finds what the vectors cannot know.
+
+Digest traffic follows the activity: an interval apart while something changes, backing off to a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gossipswarm_agent.core.context import Context
+from gossipswarm_agent.core.effects import Reply
+from gossipswarm_agent.core.frames import Address, Inbound
+from gossipswarm_agent.core.membership import Membership
+from gossipswarm_agent.core.messages import (
+    Batch,
+    Delta,
+    Digest,
+    Pull,
+    Ranges,
+    TreeReply,
+    TreeRequest,
+    Vector,
+    VectorRequest,
+    decode,
+)
+from gossipswarm_agent.core.rumors import Peers
+from gossipswarm_agent.core.state import State
+
+IDLE_INTERVAL: Final = 1.0
+ACTIVE_FOR: Final = 1.0
+"""Seconds after the last news during which digests go out every interval."""
+SETTLE: Final = 0.06
+"""Seconds without news before a difference counts: what is in flight needs no repair."""
+SETTLE_LIMIT: Final = 0.5
+"""Under steady writes a difference counts all the same once this long has passed since an exchange."""
+BUSY_INTERVAL: Final = 0.5
+GAP_GRACE: Final = 0.04
+"""Seconds for reordered frames to close a gap before it is pulled."""
+TABLE_INTERVAL: Final = 0.5
+"""Seconds between two full member tables sent because of a digest."""
+COMPARE_TIMEOUT: Final = 10.0
+STREAM_CHUNK: Final = 256 * 1024
+"""Bytes of batches in one part of a delta."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one full comparison found."""
+
+    peer: str
+    buckets_compared: int
+    buckets_different: int
+    rows_received: int
+    rows_sent: int
+    dropped: int
+    duration_ms: float
+
+
+class _Sweep(msgspec.Struct):
+    number: int
+    peer: str
+    started: float
+    token: int | None
+    stale: Ranges | None
+    """Claims waiting for this comparison: we were behind a collected tombstone."""
+
+
+class Repair:
+    """Brings two agents to the same state whatever was lost on the way."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        membership: Membership,
+        peers: Peers,
+        state: State,
+        absorb: Callable[[Batch, Inbound | None], int],
+        changed: Callable[[list[str]], None],
+        busy: Callable[[], bool],
+    ) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._peers = peers
+        self._state = state
+        self._absorb = absorb
+        self._changed = changed
+        self._busy = busy
+        self._news_at = float("-inf")
+        self._exchanged_at = float("-inf")
+        self._table_at = float("-inf")
+        self._digest_due = ctx.now.mono
+        self._sweep_due = ctx.now.mono + ctx.settings.anti_entropy_interval / 1000
+        self._gap_due = float("inf")
+        self._gap_source: str | None = None
+        self._sweep: _Sweep | None = None
+        self._sweeps = 0
+        self.synced = False
+        """A first exchange with somebody is complete."""
+
+    # --- time -------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` is next needed."""
+        timeout = self._sweep.started + COMPARE_TIMEOUT if self._sweep else float("inf")
+        sweep = self._sweep_due if self._ctx.settings.anti_entropy else float("inf")
+        return min(self._digest_due, sweep, self._gap_due, timeout)
+
+    def news(self) -> None:
+        """Something new became known here: digests go out at the full rate for a while."""
+        now = self._ctx.now.mono
+        self._news_at = now
+        self._digest_due = min(self._digest_due, now + self._interval())
+
+    def reschedule(self) -> None:
+        """The intervals in force have changed."""
+        now = self._ctx.now.mono
+        self._digest_due = min(self._digest_due, now + self._interval())
+        self._sweep_due = min(
+            self._sweep_due, now + self._ctx.settings.anti_entropy_interval / 1000
+        )
+
+    def _interval(self) -> float:
+        interval = self._ctx.settings.interval / 1000
+        if self._busy():
+            return max(interval, BUSY_INTERVAL)
+        if self._ctx.now.mono - self._news_at <= ACTIVE_FOR:
+            return interval
+        return max(interval, IDLE_INTERVAL)
+
+    def tick(self) -> None:
+        """Send what is due."""
+        now = self._ctx.now.mono
+        if self._digest_due <= now:
+            # Jitter keeps the agents of one machine from stepping together.
+            self._digest_due = now + self._interval() * self._ctx.rng.uniform(0.9, 1.1)
+            self._send_digests()
+        if self._gap_due <= now:
+            self._pull_gaps()
+        sweep = self._sweep
+        if sweep is not None and sweep.started + COMPARE_TIMEOUT <= now:
+            self._sweep = None
+            if sweep.token is not None:
+                error = TimeoutError(f"{sweep.peer} did not answer the comparison")
+                self._ctx.effects.append(Reply(sweep.token, error=error))
+        if self._ctx.settings.anti_entropy and self._sweep_due <= now:
+            interval = self._ctx.settings.anti_entropy_interval / 1000
+            self._sweep_due = now + interval * self._ctx.rng.uniform(0.9, 1.1)
+            if self._sweep is None:
+                for peer in self._peers.choose(1):
+                    self._compare(peer.name, peer.address, None, None)
+
+    # --- digests and vectors ----------------------------------------------------------------------
+
+    def _send_digests(self) -> None:
+        count = 1 if self._busy() else self._ctx.settings.fanout
+        peers = self._peers.choose(count)
+        if peers:
+            mode = self._ctx.settings.mode
+            digest = Digest(
+                self._ctx.name,
+                self._state.vector.hash,
+                self._membership.hash,
+                mode != "pull",
+                mode != "push",
+            )
+            self._ctx.send([peer.address for peer in peers], digest)
+
+    def handle_digest(self, message: Digest, address: Address) -> None:
+        """Compare hashes; answer only a difference that is not merely in flight."""
+        now = self._ctx.now.mono
+        if message.members != self._membership.hash and now - self._table_at >= TABLE_INTERVAL:
+            self._table_at = now
+            self._membership.send_table(address)
+        if message.vector == self._state.vector.hash:
+            self.synced = True
+            return
+        if now - self._news_at < SETTLE and now - self._exchanged_at < SETTLE_LIMIT:
+            self._ctx.count("digests_in_flight")
+            return
+        self._exchanged_at = now
+        self._send_vector(address, want=message.push, reply=message.pull)
+
+    def exchange(self, address: Address) -> None:
+        """Bring both sides to the same state now."""
+        self._send_vector(address, want=True, reply=True)
+
+    def _send_vector(self, address: Address, *, want: bool, reply: bool) -> None:
+        vector = self._state.vector
+        self._ctx.count("vectors_sent")
+        self._ctx.send(
+            [address], Vector(self._ctx.name, vector.seen, vector.ahead, want, reply)
+        )
+
+    def handle_vector_request(self, address: Address) -> None:
+        """Somebody asks for our vector."""
+        self._send_vector(address, want=True, reply=False)
+
+    def handle_vector(self, message: Vector, address: Address) -> None:
+        """Send what the other lacks, and ask for what we lack."""
+        vector = self._state.vector
+        self._exchanged_at = self._ctx.now.mono
+        if message.want:
+            lacking = vector.missing_from(message.seen, message.ahead)
+            if lacking:
+                self._send_delta(address, lacking)
+        if message.reply and _knows_more(message, vector.seen):
+            self._send_vector(address, want=True, reply=False)
+        elif not _knows_more(message, vector.seen):
+            self.synced = True
+
+    def handle_pull(self, message: Pull, address: Address) -> None:
+        """Send the ranges, as far as we have them."""
+        vector = self._state.vector
+        held: Ranges = {}
+        for origin, ranges in message.ranges.items():
+            top = vector.seen.get(origin, 0)
+            known = [(low, min(high, top)) for low, high in ranges if low <= top]
+            known += [
+                (max(low, first), min(high, last))
+                for low, high in ranges
+                for first, last in vector.ahead.get(origin, ())
+                if max(low, first) <= min(high, last)
+            ]
+            if known:
+                held[origin] = known
+        if held:
+            self._send_delta(address, held)
+
+    def _send_delta(self, address: Address, ranges: Ranges) -> None:
+        """In parts, so that no message is larger than a stream likes; claims come with the last."""
+        self._ctx.count("deltas_sent")
+        for extract in self._state.rows_for(ranges, STREAM_CHUNK):
+            self._ctx.send(
+                [address],
+                Delta(
+                    self._ctx.name,
+                    batches=extract.batches,
+                    claims=extract.claims,
+                    losses=extract.losses,
+                    collected=extract.collected,
+                ),
+            )
+
+    def handle_delta(self, message: Delta, inbound: Inbound, address: Address) -> int:
+        """Apply what we lacked; number of fresh rows."""
+        rows = 0
+        for body in message.batches:
+            batch = decode(body)
+            if isinstance(batch, Batch):
+                rows += self._absorb(batch, None)
+        self._state.add_losses(message.losses)
+        if message.collected:
+            self._compare(message.sender, address, None, message.claims)
+        else:
+            self._claim(message.claims)
+        self.synced = True
+        if rows:
+            self._ctx.count("rows_repaired", rows)
+        del inbound
+        return rows
+
+    def _claim(self, claims: Ranges) -> None:
+        if claims and self._state.claim(claims):
+            self.news()
+
+    # --- gaps -------------------------------------------------------------------------------------
+
+    def noticed(self, sender: str) -> None:
+        """A batch from this agent left a gap below it: pull if it does not close by itself."""
+        if self._gap_due == float("inf"):
+            self._gap_due = self._ctx.now.mono + GAP_GRACE
+        self._gap_source = sender
+
+    def _pull_gaps(self) -> None:
+        self._gap_due = float("inf")
+        gaps = self._state.vector.gaps()
+        if not gaps:
+            return
+        member = self._membership.members.get(self._gap_source or "")
+        chosen = [member] if member is not None else self._peers.choose(1)
+        if chosen:
+            self._ctx.count("gaps_pulled")
+            self._ctx.send([chosen[0].address], Pull(self._ctx.name, gaps))
+            # Until it is closed: another one is asked each time.
+            self._gap_source = None
+            self._gap_due = self._ctx.now.mono + 5 * GAP_GRACE
+
+    # --- full comparison --------------------------------------------------------------------------
+
+    def compare(self, token: int, peer: str | None) -> None:
+        """Compare everything with this peer, or with a random one, and answer ``token`` with a Report."""
+        if peer is None:
+            chosen = self._peers.choose(1)
+        else:
+            member = self._membership.members.get(peer)
+            chosen = [] if member is None else [member]
+        if not chosen:
+            error = LookupError(
+                f"no live member {peer!r} to compare with" if peer else "no live member to compare with"
+            )
+            self._ctx.effects.append(Reply(token, error=error))
+            return
+        self._compare(chosen[0].name, chosen[0].address, token, None)
+
+    def _compare(
+        self, peer: str, address: Address, token: int | None, stale: Ranges | None
+    ) -> None:
+        if self._sweep is not None and self._sweep.token is not None:
+            error = TimeoutError("a newer comparison took its place")
+            self._ctx.effects.append(Reply(self._sweep.token, error=error))
+        self._sweeps += 1
+        self._sweep = _Sweep(self._sweeps, peer, self._ctx.now.mono, token, stale)
+        self._ctx.count("comparisons")
+        self._ctx.send(
+            [address],
+            TreeRequest(
+                self._ctx.name, self._sweeps, self._state.bucket_hashes(), self._state.losses_hash
+            ),
+        )
+
+    def handle_tree_request(self, message: TreeRequest, address: Address) -> None:
+        """Answer with the rows of the buckets that differ."""
+        if self._sweep is not None and self._sweep.stale is not None:
+            return  # what we hold is about to be corrected; it must not correct anybody
+        own = self._state.bucket_hashes()
+        if len(own) != len(message.hashes):
+            self._ctx.count("comparisons_refused")
+            return
+        differing = [
+            bucket for bucket, value in enumerate(message.hashes) if value != own[bucket]
+        ]
+        losses = [] if message.losses == self._state.losses_hash else self._state.conflicts()[1]
+        batches = [
+            body for part in self._state.bucket_rows(differing, STREAM_CHUNK) for body in part
+        ]
+        self._ctx.send(
+            [address],
+            TreeReply(
+                self._ctx.name,
+                message.sweep,
+                differing,
+                batches,
+                self._state.vector.seen,
+                losses,
+                answer=True,
+            ),
+        )
+
+    def handle_tree_reply(self, message: TreeReply, address: Address) -> None:
+        """Take what we lack, drop what is gone, send what the peer lacks."""
+        sweep = self._sweep
+        asked = sweep is not None and sweep.number == message.sweep and sweep.peer == message.sender
+        if message.answer and not asked:
+            return
+        received, held = self._adopt(message)
+        self._state.add_losses(message.losses)
+        dropped: list[str] = []
+        if asked and sweep is not None and sweep.stale is not None:
+            dropped = self._state.reconcile(message.buckets, message.seen, held)
+            self._changed(dropped)
+            self._claim(sweep.stale)
+        sent = 0
+        if message.answer and (message.buckets or message.losses):
+            sent = self._answer(message, held, address)
+        if asked and sweep is not None:
+            self._sweep = None
+            if sweep.token is not None:
+                report = Report(
+                    peer=message.sender,
+                    buckets_compared=len(self._state.bucket_hashes()),
+                    buckets_different=len(message.buckets),
+                    rows_received=received,
+                    rows_sent=sent,
+                    dropped=len(dropped),
+                    duration_ms=(self._ctx.now.mono - sweep.started) * 1000,
+                )
+                self._ctx.effects.append(Reply(sweep.token, report))
+
+    def _adopt(self, message: TreeReply) -> tuple[int, set[tuple[str, str, int]]]:
+        """Rows received that were new here, and all that the peer holds."""
+        received = 0
+        held: set[tuple[str, str, int]] = set()
+        # Who is behind a tombstone that was collected here may still hold what it deleted.
+        trusted = not self._state.collected_beyond(message.seen)
+        for body in message.batches:
+            batch = decode(body)
+            if not isinstance(batch, Batch):
+                continue
+            index = 0
+            for origin, first, dots, rows in batch.runs:
+                for dot in range(first, first + dots):
+                    for key in batch.keys[index : index + rows]:
+                        held.add((key, origin, dot))
+                    index += rows
+            if trusted:
+                applied = self._state.adopt(batch)
+                received += applied.rows
+                self._changed(applied.changed)
+        return received, held
+
+    def _answer(
+        self, message: TreeReply, held: set[tuple[str, str, int]], address: Address
+    ) -> int:
+        """Our side of the differing buckets, once; number of rows the peer did not name."""
+        batches = [
+            body
+            for part in self._state.bucket_rows(message.buckets, STREAM_CHUNK)
+            for body in part
+        ]
+        sent = 0
+        for body in batches:
+            batch = decode(body)
+            assert isinstance(batch, Batch)
+            index = 0
+            for origin, first, dots, rows in batch.runs:
+                for dot in range(first, first + dots):
+                    sent += sum(
+                        (key, origin, dot) not in held
+                        for key in batch.keys[index : index + rows]
+                    )
+                    index += rows
+        if sent or message.losses:
+            self._ctx.send(
+                [address],
+                TreeReply(
+                    self._ctx.name,
+                    message.sweep,
+                    message.buckets,
+                    batches,
+                    self._state.vector.seen,
+                    self._state.conflicts()[1],
+                    answer=False,
+                ),
+            )
+        return sent
+
+
+def _knows_more(message: Vector, seen: dict[str, int]) -> bool:
+    return bool(message.ahead) or any(
+        last > seen.get(origin, 0) for origin, last in message.seen.items()
+    )
