@@ -14,43 +14,16 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gossipswarm_agent.core.frames import Address, Frame, Inbound
-from gossipswarm_agent.runtime.keyring import Keyring, Rejected
+from gossipswarm_agent.core.frames import Address, Inbound
+from gossipswarm_agent.runtime.admission import Admission
+from gossipswarm_agent.runtime.counters import Counters
+from gossipswarm_agent.runtime.keyring import Rejected
 
-PREFIX_BYTES: Final = 2
-"""Hop and tree, in front of the sealed frame because every relay changes them."""
 LARGEST_DATAGRAM: Final = 65_507
 DRAIN_LIMIT: Final = 256
 """Datagrams taken in one go, so that a flood leaves the event loop its turns."""
 
 _BUFFER_WISH: Final = 64 << 20
-
-
-class Counters:
-    """What the transport did since it was opened; ``dropped`` by reason. Bytes are those of payloads."""
-
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "datagrams_in",
-        "datagrams_out",
-        "dropped",
-        "stream_frames_in",
-        "stream_frames_out",
-    )
-
-    def __init__(self) -> None:
-        self.datagrams_in = 0
-        self.datagrams_out = 0
-        self.stream_frames_in = 0
-        self.stream_frames_out = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.dropped: dict[str, int] = {}
-
-    def drop(self, reason: str, count: int = 1) -> None:
-        """Count frames that will never be handed over, or never leave."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + count
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -75,10 +48,10 @@ class Datagrams:
     """The two UDP sockets of an agent. ``listening`` is bound already and belongs to this from now on."""
 
     __slots__ = (
+        "_admission",
         "_counters",
         "_deliver",
         "_host",
-        "_keyring",
         "_listening",
         "_loop",
         "_sending",
@@ -88,19 +61,19 @@ class Datagrams:
         self,
         listening: socket.socket,
         host: str,
-        keyring: Keyring,
+        admission: Admission,
         deliver: Callable[[list[Inbound]], None],
         counters: Counters,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._host = host
-        self._keyring = keyring
+        self._admission = admission
         self._deliver = deliver
         self._counters = counters
         self._listening = listening
         grow_buffer(listening, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         self._sending = self._new_sending_socket()
-        self._loop.add_reader(listening.fileno(), self._drain)
+        self._loop.add_reader(listening.fileno(), self.drain)
 
     def _new_sending_socket(self) -> socket.socket:
         sock = socket.socket(family_of(self._host), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -149,10 +122,10 @@ class Datagrams:
             return  # somebody's earlier datagram met a closed port; says nothing about this one
         self._counters.drop("send_buffer" if error.errno == 105 else "unreachable")
 
-    def _drain(self) -> None:
-        """Open everything that waits in the socket, and hand it over in one call."""
+    def drain(self) -> bool:
+        """Hand over what waits in the socket, in one call; True if more than one call's worth waited."""
         receive = self._listening.recvfrom
-        open_frame = self._keyring.open
+        admit = self._admission.admit
         counters = self._counters
         inbound: list[Inbound] = []
         taken = size = 0
@@ -161,15 +134,10 @@ class Datagrams:
                 data, source = receive(65_536)
                 taken += 1
                 size += len(data)
-                sealed = data[PREFIX_BYTES:]
                 try:
-                    body, session, counter = open_frame(sealed)
+                    inbound.append(admit(data, source))
                 except Rejected as rejected:
                     counters.drop(rejected.reason)
-                    continue
-                inbound.append(
-                    Inbound(Frame(body, sealed), data[0], data[1], source, session, counter)
-                )
         except BlockingIOError:
             pass
         except OSError:
@@ -178,6 +146,7 @@ class Datagrams:
         counters.bytes_in += size
         if inbound:
             self._deliver(inbound)
+        return taken == DRAIN_LIMIT
 
     def close(self) -> None:
         """Stop receiving and sending."""

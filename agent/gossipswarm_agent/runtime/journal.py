@@ -23,7 +23,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeAlias
@@ -80,6 +80,7 @@ class Journal:
         replayed: Replayed,
         segment_bytes: int,
         step: Callable[[str], None],
+        executor: Executor | None,
     ) -> None:
         self.directory = directory
         self.fsync_seconds: deque[float] = deque(maxlen=FSYNCS_KEPT)
@@ -102,8 +103,7 @@ class Journal:
         self._snapshot: asyncio.Task[None] | None = None
         self._failure: JournalError | None = None
         self._closed = False
-        # One thread for fdatasync, one for a snapshot: a long snapshot must not hold up commits.
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="journal")
+        self._executor = executor
 
     @classmethod
     def open(
@@ -112,9 +112,12 @@ class Journal:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         step: Callable[[str], None] = lambda _: None,
+        executor: Executor | None = None,
     ) -> tuple[Self, Recovery]:
         """Lock ``directory`` (made if absent), read it back and go on after what is there.
 
+        Syncs and snapshots run in ``executor``, which needs two threads at least so that a long
+        snapshot does not hold up commits; None is the event loop's own.
         ``step`` is told each step of a snapshot as it is done, from a thread; crash tests look at
         the disk there. Raises JournalLocked, DiskFull or JournalError.
         """
@@ -131,7 +134,8 @@ class Journal:
         except BaseException:
             os.close(lock)
             raise
-        return cls(directory, lock, replayed, segment_bytes, step), replayed.recovery
+        journal = cls(directory, lock, replayed, segment_bytes, step, executor)
+        return journal, replayed.recovery
 
     @property
     def bytes(self) -> int:
@@ -228,7 +232,7 @@ class Journal:
         try:
             with typed_errors("sync the journal in", self.directory):
                 seconds = await loop.run_in_executor(
-                    self._threads, self._sync_files, descriptors, names_changed
+                    self._executor, self._sync_files, descriptors, names_changed
                 )
         except JournalError as error:
             self._failure = error
@@ -283,7 +287,7 @@ class Journal:
     ) -> None:
         loop = asyncio.get_running_loop()
         with typed_errors("snapshot the journal in", self.directory):
-            size = await loop.run_in_executor(self._threads, self._write_snapshot, number, records)
+            size = await loop.run_in_executor(self._executor, self._write_snapshot, number, records)
         self._snapshot_bytes = size
         self._segment_bytes -= superseded_bytes
         self._synced = max(self._synced, covered)
@@ -291,7 +295,7 @@ class Journal:
         if self._failure is not None and self._end == covered:
             self._failure = None
         with typed_errors("remove old files of the journal in", self.directory):
-            await loop.run_in_executor(self._threads, self._remove_below, number)
+            await loop.run_in_executor(self._executor, self._remove_below, number)
 
     def _write_snapshot(self, number: int, records: list[Record]) -> int:
         """Steps 2 and 3; size of the snapshot in bytes. Runs in a thread."""
@@ -345,7 +349,6 @@ class Journal:
             for descriptor in self._retired:
                 os.close(descriptor)
             self._retired = []
-            self._threads.shutdown()
             os.close(self._lock)
 
 

@@ -38,7 +38,9 @@ PLAINTEXT_ID: Final = bytes(KEY_ID_BYTES)
 
 _COUNTER_END: Final = 1 << 32
 
-Reason: TypeAlias = Literal["truncated", "version", "swarm", "key", "tag"]
+Reason: TypeAlias = Literal[
+    "truncated", "version", "swarm", "key", "tag", "duplicate", "stale", "compression", "region"
+]
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on bytes from outside, not a fault of ours
