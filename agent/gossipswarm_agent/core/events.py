@@ -75,6 +75,27 @@ class Compare(msgspec.Struct, frozen=True, gc=False):
     peer: str | None = None
 
 
+class AwaitConvergence(msgspec.Struct, frozen=True, gc=False):
+    """``Reply(token, Convergence)`` once this share of the agents holds the dot (None: the threshold in force)."""
+
+    token: int
+    dot: tuple[str, int]
+    threshold: float | None = None
+
+
+class Release(msgspec.Struct, frozen=True, gc=False):
+    """Let the regions merge that wait for an operator; ``Reply(token, their names)``."""
+
+    token: int
+
+
+class Degrade(msgspec.Struct, frozen=True, gc=False):
+    """Make this agent alone read-only, or writable again."""
+
+    enabled: bool
+
+
 Event: TypeAlias = (
-    Received | Tick | LocalWrite | Durable | JournalFailed | PeerList | Leave | Compare
-)
+    Received | Tick | LocalWrite | Durable | JournalFailed | PeerList | Leave | Compare | AwaitConvergence
+    | Release | Degrade
+)  # fmt: skip

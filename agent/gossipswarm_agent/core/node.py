@@ -27,7 +27,9 @@ from gossipswarm_agent.core.context import Context, Instant
 from gossipswarm_agent.core.effects import Append, Changed, Effect, Notify, Reply
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import (
+    AwaitConvergence,
     Compare,
+    Degrade,
     Durable,
     Event,
     JournalFailed,
@@ -35,6 +37,7 @@ from gossipswarm_agent.core.events import (
     LocalWrite,
     PeerList,
     Received,
+    Release,
     Tick,
 )
 from gossipswarm_agent.core.floors import Floors
@@ -201,6 +204,14 @@ class Node:
                 self.repair.compare(event.token, event.peer)
             case Leave():
                 self.membership.leave()
+            case AwaitConvergence():
+                self.receipts.wait(event.token, event.dot, event.threshold)
+            case Release():
+                ctx.effects.append(Reply(event.token, self.release_held()))
+            case Degrade():
+                self.local_degraded = event.enabled
+                if self.degraded != self._degraded_before:
+                    self.set_degraded_note()
         self._finish()
         ctx.effects = []
         return effects
@@ -316,12 +327,7 @@ class Node:
             return
         assert pending.batch is not None
         self._changed_keys.extend(self.state.retract(pending.batch))
-        self._ctx.effects.append(
-            Reply(
-                event.token,
-                error=WriteRefused(507, "disk-full", str(event.error), 5.0),
-            )
-        )
+        self._ctx.effects.append(Reply(event.token, error=event.error))
 
     # --- the network ------------------------------------------------------------------------------
 
