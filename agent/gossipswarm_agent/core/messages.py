@@ -133,6 +133,8 @@ class Members(Wire, tag=6, frozen=True):
     sender: str
     records: list[MemberRecord]
     flood: bool = True
+    whole: bool = False
+    """The sender's whole table: answer with what it lacks."""
 
 
 class Join(Wire, tag=7, frozen=True):
@@ -225,18 +227,25 @@ class LinkState(Wire, tag=16, frozen=True):
     clock: int
     """Hybrid clock of the declaration; a later one replaces an earlier."""
     down: list[str]
+    silence: list[int] = []
+    """How long each of them had been silent when it was declared, in ms."""
 
 
 class FloorReport(Wire, tag=17, frozen=True):
-    """To the region's first relay: the hash of my durable vector, or the vector itself when asked."""
+    """To the region's first relay: the hash of my durable vector, or the vector itself when asked.
+
+    From the relay to a member: I do not know the vector with this hash, send it.
+    """
 
     sender: str
     vector: int
     seen: dict[str, int] | None = None
+    floors: int = 0
+    """Hash of the region floors the member holds, so that the relay can send what it missed."""
 
 
 class Floors(Wire, tag=18, frozen=True):
-    """Minimum vector over a region's members. ``hash`` identifies it; flooded to everyone."""
+    """Minimum vector over a region's members; a later ``clock`` replaces an earlier. Flooded to everyone."""
 
     sender: str
     region: str
