@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gossipswarm_agent.core.frames import Address
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message says what is wrong, what is expected and what to do."""
 
 
 class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -15,6 +17,14 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     read: str | None = None
     write: str | None = None
+
+
+class Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where somebody of the swarm may be found. A host name is resolved again and again, to all it stands for."""
+
+    host: str
+    port: int
+    region: str | None = None
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,21 +35,34 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     swarm: str
     """Unique id of the swarm: frames of other swarms are dropped."""
     data_dir: Path | None = None
-    """Journal and identity live here; None keeps both in memory."""
+    """Journal, identity and keys live here; None keeps all of them in memory."""
     keys: list[bytes] | None = None
     """32-byte keys, the one to seal with first; None sends plaintext."""
     host: str = "127.0.0.1"
+    """Numeric address that gossip listens on and leaves from."""
+    advertise: str | None = None
+    """Numeric address that peers reach this agent at; None = ``host``."""
     gossip_port: int = 0
+    """UDP and TCP port; 0 = any that is free."""
     api_host: str = "127.0.0.1"
     api_port: int = 0
+    """Port that somebody serves the HTTP API on, which peers are told of; 0 = nobody does."""
     tokens: Tokens | None = None
-    seeds: list[Address] = []
+    seeds: list[Seed] = []
     declared: dict[str, str] | None = None
+    """Name to region of every member that ought to exist; None = not known."""
     settings: dict[str, Any] = {}
+    """Parameters that differ from their defaults, until the swarm's own state says otherwise."""
     labels: dict[str, str] = {}
     datagram_limit: int = 1400
+    """Largest UDP payload in bytes; larger messages go by TCP."""
     hooks: Path | None = None
+    """File that says what to do when something happens."""
     drop_regions: list[str] = []
-    """Regions cut off from the first packet on (a partition that this agent is born into)."""
+    """Regions cut off from the first packet on, both ways (a partition that this agent is born into)."""
+    drop_inbound: list[str] = []
+    """Regions of which nothing is let in, from the first packet on."""
+    drop_outbound: list[str] = []
+    """Regions to which nothing is sent, from the first packet on."""
     drop_expires_ms: int | None = None
     """Wall clock in ms at which that cut ends by itself."""

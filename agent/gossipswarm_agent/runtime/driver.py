@@ -30,7 +30,7 @@ PAUSE_AFTER_DEFECT: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Stopped(WriteRefused):  # noqa: N818 - a refusal, as the others
+class Stopped(WriteRefused):
     """The agent has stopped; whoever asked should ask another."""
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class Driver:
         self._replies.pop(token, None)
 
     def _finish(self, effect: Reply) -> None:
-        reply = self._replies.get(effect.token)
+        reply = self._replies.pop(effect.token, None)
         if reply is None or reply.done():
             return  # whoever asked has given up
         if effect.error is not None:

@@ -1,0 +1,512 @@
+"""One agent of a swarm: what everything outside the core and its machinery talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from typing import Final, Self
+
+import msgspec
+
+from gossipswarm_agent.core.effects import Notify
+from gossipswarm_agent.core.errors import WriteRefused
+from gossipswarm_agent.core.events import (
+    AwaitConvergence,
+    Compare,
+    Degrade,
+    Leave,
+    LocalWrite,
+    Mutation,
+    PeerList,
+    Release,
+)
+from gossipswarm_agent.core.frames import Address
+from gossipswarm_agent.core.node import Node, NodeIdentity
+from gossipswarm_agent.core.receipts import Convergence
+from gossipswarm_agent.core.repair import Report
+from gossipswarm_agent.core.results import Reading, WriteResult
+from gossipswarm_agent.core.settings import DEFAULTS, InvalidSetting, Settings
+from gossipswarm_agent.core.settings import merge as merge_settings
+from gossipswarm_agent.runtime.commits import AnyJournal
+from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed
+from gossipswarm_agent.runtime.driver import Driver, read_clocks
+from gossipswarm_agent.runtime.drops import DropList
+from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
+from gossipswarm_agent.runtime.keys import KeyStore
+from gossipswarm_agent.runtime.metrics import Metrics
+from gossipswarm_agent.runtime.ports import GossipSockets, bind_gossip
+from gossipswarm_agent.runtime.seeds import SeedResolver
+from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES, Transport
+from gossipswarm_agent.runtime.watch import Watcher, Watchers
+
+REQUESTS_REMEMBERED: Final = 2048
+"""Request ids whose answers are kept; the oldest are forgotten first."""
+Unsubscribe = Callable[[], None]
+
+_log = logging.getLogger(__name__)
+
+
+class JournalStatus(msgspec.Struct, frozen=True):
+    """How the journal is doing."""
+
+    bytes: int
+    records: int
+    """Records appended since the start."""
+    fsync_p99_ms: float
+    """Over the last few hundred syncs; 0 = there was none."""
+    snapshots: int
+    failures: int
+    trouble: str | None
+    """Why it does not hold everything at the moment."""
+
+
+class Agent:
+    """A running agent. Made by ``start``, given back by ``stop``; belongs to one event loop."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        node: Node,
+        keys: KeyStore,
+        journal: AnyJournal,
+        recovery: Recovery,
+        rng: random.Random,
+    ) -> None:
+        """Use ``start``."""
+        self.config = config
+        self.node = node
+        self.started_ms = read_clocks().wall
+        """Wall clock in milliseconds when this agent started."""
+        self.recovery_summary = (recovery.torn_bytes, len(recovery.quarantined))
+        """Bytes cut off a torn journal, and damaged files of it that were set aside."""
+        self._journal = journal
+        self._keys = keys
+        self._rng = rng
+        self._driver = Driver(node, journal, rng)
+        self._driver.on_notify = self._announce
+        # Not the incarnation: a restored disk may use one again, with other changes.
+        stream = f"{self.started_ms:x}{secrets.token_hex(4)}"
+        self._watchers = Watchers(stream, node.change, self._leaves)
+        self._driver.on_changed = self._watchers.publish
+        self._subscribers: list[Callable[[Notify], None]] = []
+        self._requests: OrderedDict[str, asyncio.Future[list[WriteResult]]] = OrderedDict()
+        self._seed_addresses: tuple[Address, ...] = ()
+        self._declared = config.declared
+        self._seeds: SeedResolver | None = None
+        self._transport: Transport | None = None
+        self._stopped = False
+        self.metrics = Metrics(self)
+        journal.on_fsync = self.metrics.fsync.observe
+        node.receipts.on_converged = self.metrics.observe_convergence
+        self._subscribers.append(self.metrics.observe_notice)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    @classmethod
+    async def start(cls, config: AgentConfig, *, executor: Executor | None = None) -> Self:
+        """Recover what the journal holds, listen, and look for the swarm.
+
+        ``executor`` runs what blocks (two threads or more, may be shared by any number of agents); None is
+        the event loop's own.
+
+        Raises:
+            ConfigError: the configuration cannot be used.
+            JournalLocked: another agent uses the data directory.
+            JournalError: the data directory cannot be used.
+            PortInUse: another process has the port.
+            OSError: the address cannot be listened on.
+        """
+        settings = base_settings(config)
+        keys = KeyStore(config)
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as undo:
+            journal, recovery = await loop.run_in_executor(
+                executor, _open_journal, config, executor
+            )
+            undo.push_async_callback(journal.close)
+            sockets = bind_gossip(config.host, config.gossip_port)
+            undo.callback(sockets.close)
+            rng = random.Random(secrets.randbits(64))
+            restore = functools.partial(_restored, config, settings, recovery, sockets.port, rng)
+            node = await loop.run_in_executor(executor, restore)
+            agent = cls(config, node, keys, journal, recovery, rng)
+            undo.push_async_callback(agent._driver.close)
+            transport = agent._make_transport(sockets)
+            undo.push_async_callback(transport.close)
+            await transport.start()
+            agent._begin(recovery)
+            await agent.set_peers(config.seeds, config.declared)
+            undo.pop_all()
+        _log.info(
+            "agent started",
+            extra={
+                "agent": config.name,
+                "region": config.region,
+                "gossip": f"{config.host}:{sockets.port}",
+                "leaves": node.state.leaf_count,
+            },
+        )
+        return agent
+
+    def _make_transport(self, sockets: GossipSockets) -> Transport:
+        config = self.config
+        transport = self._transport = Transport(
+            sockets,
+            (config.advertise or config.host, sockets.port),
+            config.host,
+            self._keys.keyring,
+            self._driver.deliver,
+            datagram_limit=config.datagram_limit,
+            rng=self._rng,
+        )
+        transport.region_of_address = self._region_of_address
+        transport.region_of_member = self._region_of_member
+        both = frozenset(config.drop_regions)
+        drops = DropList(
+            both.union(config.drop_inbound),
+            both.union(config.drop_outbound),
+            config.drop_expires_ms,
+        )
+        transport.set_drops(drops, read_clocks().wall)
+        return transport
+
+    def _begin(self, recovery: Recovery) -> None:
+        assert self._transport is not None
+        self._apply_settings()
+        self._driver.commits.append(self.node.state.identity_record(), None)
+        if recovery.torn_bytes or recovery.quarantined:
+            _log.warning(
+                "the journal was damaged; peers make up for what is missing",
+                extra={
+                    "agent": self.config.name,
+                    "torn_bytes": recovery.torn_bytes,
+                    "set_aside": [str(found.path) for found in recovery.quarantined],
+                },
+            )
+        if recovery.quarantined:
+            self._driver.commits.start_snapshot()
+        self._driver.start(self._transport)
+
+    async def stop(self, *, leave: bool = True) -> None:
+        """Say goodbye (``leave``), finish what is under way, and give back ports and directory."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._seeds is not None:
+            await self._seeds.close()
+        if leave:
+            self._driver.handle_all((Leave(),))
+        await self._watchers.close()
+        await self._driver.close()
+        if self._transport is not None:
+            await self._transport.close()
+        try:
+            await self._journal.close()
+        except JournalError as error:
+            _log.error(
+                "the journal is not complete",
+                extra={"agent": self.config.name, "error": str(error)},
+            )
+        _log.info("agent stopped", extra={"agent": self.config.name})
+
+    # --- state ------------------------------------------------------------------------------------
+
+    async def write(
+        self,
+        mutations: Sequence[Mutation],
+        *,
+        traced: bool = False,
+        system: bool = False,
+        request_id: str | None = None,
+    ) -> list[WriteResult]:
+        """Apply all mutations or none, and return once they are as durable as the swarm asks for.
+
+        Two calls with one ``request_id`` are one write, and both get its result; a refused one may be tried
+        again. ``system`` writes are allowed under ``$`` and in degraded mode.
+
+        Raises:
+            WriteRefused: nothing was applied; its status and reason say why.
+        """
+        if request_id is not None:
+            known = self._requests.get(request_id)
+            if known is not None:
+                return await asyncio.shield(known)
+        token = self._driver.new_token()
+        reply: asyncio.Future[list[WriteResult]] = self._driver.expect(token)
+        reply.add_done_callback(_retrieved)
+        if request_id is not None:
+            self._remember(request_id, reply)
+        try:
+            self._driver.handle(LocalWrite(token, tuple(mutations), traced, system))
+        except BaseException:
+            self._driver.forget(token)
+            reply.cancel()
+            raise
+        if reply.done():
+            return reply.result()
+        # A caller that gives up does not undo the write, which may be asked for again by its id.
+        return await asyncio.shield(reply)
+
+    def _remember(self, request_id: str, reply: asyncio.Future[list[WriteResult]]) -> None:
+        self._requests[request_id] = reply
+        if len(self._requests) > REQUESTS_REMEMBERED:
+            self._requests.popitem(last=False)
+
+        def forget_failed(done: asyncio.Future[list[WriteResult]]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self._requests.pop(request_id, None)
+
+        reply.add_done_callback(forget_failed)
+
+    def read(self, key: str) -> Reading | None:
+        """The visible value of a key; None if there is nothing at or below it."""
+        return self.node.read(key)
+
+    def watch(self, prefix: str, since: str | None) -> Watcher:
+        """Changes at or below ``prefix`` from now on (None), or from the change with the id ``since`` on.
+
+        Where that is too old, or of another agent, a Reset comes first and the whole state follows.
+        Raises WriteRefused 429 if there are too many watchers.
+        """
+        return self._watchers.watch(prefix, since)
+
+    def _leaves(self, prefix: str) -> list[str]:
+        return [key for key, _ in self.node.state.read_leaves(prefix)]
+
+    async def wait_converged(
+        self, dot: str, threshold: float | None, seconds: float
+    ) -> Convergence:
+        """How far a traced write of this agent has come, once it reached the share or time is up.
+
+        Raises WriteRefused 404 if this agent knows nothing of the write.
+        """
+        origin, _, digits = dot.rpartition(":")
+        place = (origin, int(digits)) if digits.isascii() and digits.isdigit() else (dot, 0)
+        known = self.node.receipts.report(place, threshold)
+        if known is None:
+            raise WriteRefused(
+                404,
+                "unknown-write",
+                f"{dot!r} is no recent traced write of agent {self.config.name}; ask its origin",
+            )
+        if known.converged:
+            return known
+        token = self._driver.new_token()
+        reply: asyncio.Future[Convergence] = self._driver.expect(token)
+        self._driver.handle(AwaitConvergence(token, place, threshold))
+        try:
+            async with asyncio.timeout(seconds):
+                return await reply
+        except TimeoutError:
+            return self.node.receipts.report(place, threshold) or known
+        finally:
+            self._driver.forget(token)
+            self.node.receipts.cancel(token)
+
+    async def compare(self, peer: str | None, seconds: float = 15.0) -> Report:
+        """Compare everything with this peer (None: a random one) now, and repair what differs.
+
+        Raises:
+            WriteRefused: 404 no such live peer; 504 it did not answer in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                report: Report = await self._driver.request(lambda token: Compare(token, peer))
+                return report
+        except LookupError as error:
+            raise WriteRefused(404, "no-peer", str(error)) from None
+        except TimeoutError as error:
+            detail = str(error) or f"no answer within {seconds:g} s"
+            raise WriteRefused(504, "not-compared", detail, 1.0) from None
+
+    # --- peers ------------------------------------------------------------------------------------
+
+    @property
+    def gossip_address(self) -> str:
+        """``host:port`` where peers reach this agent, over UDP and TCP."""
+        host, port = self.node.identity.host, self.node.identity.port
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether this agent has met its swarm and caught up with it, or is alone by declaration."""
+        if self.node.membership.live():
+            return self.node.repair.synced
+        others = self._declared.keys() - {self.config.name} if self._declared is not None else set()
+        return not others and not self.config.seeds
+
+    async def set_peers(self, seeds: Sequence[Seed], declared: dict[str, str] | None) -> None:
+        """Where to look for the swarm from now on, and who ought to be in it."""
+        if self._seeds is not None:
+            await self._seeds.close()
+        self._declared = declared
+        self._seeds = SeedResolver(seeds, self._found_seeds, self._rng)
+        await self._seeds.start()
+
+    def _found_seeds(self, addresses: tuple[Address, ...]) -> None:
+        self._driver.handle_all((PeerList(addresses, self._declared),))
+
+    def _region_of_address(self, address: Address) -> str | None:
+        known = self.node.membership.region_of_address(address)
+        if known is None and self._seeds is not None:
+            return self._seeds.regions.get(address)
+        return known
+
+    def _region_of_member(self, name: str) -> str | None:
+        member = self.node.membership.members.get(name)
+        return None if member is None else member.region
+
+    @property
+    def drops(self) -> DropList:
+        """Regions that this agent is cut off from on purpose."""
+        return self.transport.drops
+
+    def set_drops(self, drops: DropList) -> None:
+        """Cut this agent off from regions, in place of what it was cut off from before."""
+        self.transport.set_drops(drops, read_clocks().wall)
+
+    def reset_peers(self) -> int:
+        """Make the network judge every flow afresh: a new source port, and all streams closed; how many."""
+        return self.transport.reset_peers()
+
+    @property
+    def transport(self) -> Transport:
+        """How this agent reaches its peers."""
+        assert self._transport is not None
+        return self._transport
+
+    # --- keys, modes ------------------------------------------------------------------------------
+
+    def keys(self) -> list[str]:
+        """Ids of the keys in use, the one that seals first; empty = no encryption."""
+        return self._keys.ids() if self._keys.keyring.encrypted else []
+
+    def install_key(self, key: str) -> str:
+        """Accept frames under this key (32 bytes in base64) as well; its id. Raises KeyringError."""
+        return self._keys.install(key)
+
+    def use_key(self, name: str) -> None:
+        """Seal under this key from now on. Raises KeyringError."""
+        self._keys.use(name)
+
+    def remove_key(self, name: str) -> None:
+        """Refuse frames under this key from now on. Raises KeyringError."""
+        self._keys.remove(name)
+
+    async def release_held(self) -> list[str]:
+        """Let the regions merge that wait for an operator (``healing_strategy: manual``); their names."""
+        released: list[str] = await self._driver.request(Release)
+        return released
+
+    def degrade(self, enabled: bool) -> None:
+        """Make this agent alone read-only, or writable again."""
+        self._driver.handle(Degrade(enabled))
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[Notify], None]) -> Unsubscribe:
+        """Tell ``callback`` of everything notable, on the event loop, soon after it happened."""
+        self._subscribers.append(callback)
+        return functools.partial(self._unsubscribe, callback)
+
+    def _unsubscribe(self, callback: Callable[[Notify], None]) -> None:
+        if callback in self._subscribers:
+            self._subscribers.remove(callback)
+
+    def _announce(self, notice: Notify) -> None:
+        if notice.event == "settings":
+            self._apply_settings()
+        # Not within the handling of an event: whoever listens may write, and must not do harm by failing.
+        loop = asyncio.get_running_loop()
+        for callback in self._subscribers:
+            loop.call_soon(callback, notice)
+
+    def _apply_settings(self) -> None:
+        if self._transport is not None:
+            self._transport.compresses = self.node.settings.compression != "none"
+
+    # --- how it is doing --------------------------------------------------------------------------
+
+    @property
+    def driver(self) -> Driver:
+        """What runs the core, for its figures."""
+        return self._driver
+
+    @property
+    def watchers(self) -> Watchers:
+        """Who watches, for the figures."""
+        return self._watchers
+
+    @property
+    def loop_lag_seconds(self) -> float:
+        """By how much the last tick came late."""
+        return self._driver.lag
+
+    @property
+    def journal_status(self) -> JournalStatus:
+        """How the journal is doing."""
+        commits = self._driver.commits
+        syncs = sorted(self._journal.fsync_seconds)
+        return JournalStatus(
+            bytes=self._journal.bytes,
+            records=commits.records,
+            fsync_p99_ms=1000 * syncs[int(0.99 * (len(syncs) - 1))] if syncs else 0.0,
+            snapshots=commits.snapshots,
+            failures=commits.failures,
+            trouble=None if commits.trouble is None else str(commits.trouble),
+        )
+
+    @property
+    def journal(self) -> AnyJournal:
+        """The journal, for its figures."""
+        return self._journal
+
+
+def _retrieved(reply: asyncio.Future[list[WriteResult]]) -> None:
+    # Whoever asked may have given up: an error that nobody awaits is no news.
+    if not reply.cancelled():
+        reply.exception()
+
+
+def base_settings(config: AgentConfig) -> Settings:
+    """Defaults with the configured parameters. Raises ConfigError naming the parameter."""
+    try:
+        return merge_settings(DEFAULTS, config.settings)
+    except InvalidSetting as error:
+        raise ConfigError(f"settings: {error}") from None
+
+
+def _open_journal(config: AgentConfig, executor: Executor | None) -> tuple[AnyJournal, Recovery]:
+    if config.data_dir is None:
+        return MemoryJournal.open()
+    return Journal.open(config.data_dir / "journal", executor=executor)
+
+
+def _restored(
+    config: AgentConfig, settings: Settings, recovery: Recovery, port: int, rng: random.Random
+) -> Node:
+    """The core, with what the journal held. Runs in a thread: other agents must not wait for it."""
+    host = config.advertise or config.host
+    identity = NodeIdentity(
+        name=config.name,
+        region=config.region,
+        host=host,
+        port=port,
+        api=f"{host}:{config.api_port}" if config.api_port else "",
+        labels=config.labels,
+        # Unique without a memory: no two starts of one name without a journal fall into one millisecond.
+        origin=f"{config.name}/{time.time_ns() // 1_000_000}",
+        datagram_limit=config.datagram_limit - ENVELOPE_BYTES,
+    )
+    node = Node(identity, settings, rng.getrandbits(64), read_clocks())
+    node.restore(recovery.records, damaged=bool(recovery.quarantined))
+    recovery.records.clear()
+    return node
