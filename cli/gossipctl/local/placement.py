@@ -9,8 +9,8 @@ from typing import Final
 
 from gossipctl.local.spec import AgentRecord
 
+SEEDS: Final = 5
 SEEDS_AT_HOME: Final = 3
-SEEDS_ABROAD: Final = 2
 
 Seed = tuple[str, int, str]
 """Host, gossip port, region."""
@@ -41,26 +41,38 @@ def fresh_names(prefix: str, taken: Mapping[str, object], count: int, first: int
     return names
 
 
-def choose_seeds(agent: AgentRecord, agents: Iterable[AgentRecord], host: str) -> list[Seed]:
-    """A few agents that have been up: three of the own region, two of others, more of either if the other
-    lacks.
+class SeedPool:
+    """Agents that have been up, by region, to draw seeds from."""
 
-    Drawn by the agent's name, so that they neither change with every answer nor are the same for all.
-    """
-    home: list[AgentRecord] = []
-    abroad: list[AgentRecord] = []
-    for other in agents:
-        if other.gossip_port and other.wanted == "running" and other.name != agent.name:
-            (home if other.region == agent.region else abroad).append(other)
-    draw = random.Random(agent.name)
-    near = _sample(draw, home, max(SEEDS_AT_HOME, SEEDS_AT_HOME + SEEDS_ABROAD - len(abroad)))
-    far = _sample(draw, abroad, SEEDS_AT_HOME + SEEDS_ABROAD - len(near))
-    return [(host, other.gossip_port, other.region) for other in [*near, *far]]
+    def __init__(self, agents: Iterable[AgentRecord], host: str) -> None:
+        self._host = host
+        self._by_region: dict[str, list[AgentRecord]] = {}
+        for agent in agents:
+            if agent.gossip_port and agent.wanted == "running":
+                self._by_region.setdefault(agent.region, []).append(agent)
+
+    def draw(self, agent: AgentRecord) -> list[Seed]:
+        """Three of the agent's own region and two of others; more of either if the other lacks.
+
+        Drawn by the agent's name, so that they neither change with every answer nor are the same for all.
+        """
+        draw = random.Random(agent.name)
+        at_home = self._by_region.get(agent.region, [])
+        near = [other for other in _sample(draw, at_home, SEEDS + 1) if other is not agent]
+        abroad: list[AgentRecord] = []
+        for region in draw.sample(sorted(self._by_region), len(self._by_region)):
+            if region != agent.region:
+                abroad += _sample(draw, self._by_region[region], SEEDS)
+        # One of each other region before a second of any.
+        far = abroad[::SEEDS] + [other for n, other in enumerate(abroad) if n % SEEDS]
+        near = near[: max(SEEDS_AT_HOME, SEEDS - len(far))]
+        return [
+            (self._host, other.gossip_port, other.region)
+            for other in [*near, *far[: SEEDS - len(near)]]
+        ]
 
 
-def _sample(
-    draw: random.Random, agents: Sequence[AgentRecord], count: int
-) -> Sequence[AgentRecord]:
+def _sample(draw: random.Random, agents: Sequence[AgentRecord], count: int) -> list[AgentRecord]:
     return draw.sample(agents, min(count, len(agents)))
 
 
