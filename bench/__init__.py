@@ -1,0 +1,1 @@
+"""Benchmarks of GossipSwarm: ``python -m bench [names]`` measures, prints and writes ``docs/results``."""

@@ -1,0 +1,70 @@
+"""How long one write takes to every agent, when nothing else happens."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+from urllib.parse import quote
+
+from bench.report import Result, Table, ms, percentile
+from bench.swarms import Measured, evenly, swarm
+from gossipctl.backend import state_path
+
+SHARES = (0.95, 0.99, 1.0)
+
+
+def run(*, quick: bool) -> Result:
+    """200 traced writes at random agents of 211."""
+    agents, writes = (12, 10) if quick else (211, 200)
+    with swarm(evenly(agents), max_agents=agents) as measured:
+        acknowledged, reached = _write(measured, writes)
+    rows = [_row("acknowledged to the writer", acknowledged)]
+    rows += [_row(f"{share:.0%} of the agents hold it", reached[share]) for share in SHARES]
+    return Result(
+        name="write_latency",
+        title=f"One write, {agents} agents",
+        method=f"""
+{agents} agents in three regions on one machine, default parameters, encryption on, journals fsynced. {writes}
+writes, one after another, each at a random agent over its HTTP API, each awaited everywhere before the next. The
+times are those of the agents' own receipts, which carry the clock of the receiver: here all have the same.""",
+        tables=[Table(("until", "p50", "p95", "p99", "max"), rows)],
+        figures={
+            "agents": agents,
+            "writes": writes,
+            "acknowledged_ms": _figures(acknowledged),
+            **{f"share_{share:g}_ms": _figures(reached[share]) for share in SHARES},
+        },
+    )
+
+
+def _write(measured: Measured, writes: int) -> tuple[list[float], dict[float, list[float]]]:
+    rng = random.Random(1)
+    addresses = measured.agents()
+    acknowledged: list[float] = []
+    reached: dict[float, list[float]] = {share: [] for share in SHARES}
+    for number in range(writes):
+        agent = rng.choice(addresses)
+        begun = time.perf_counter()
+        written = agent.send(
+            "PUT", state_path(f"bench.{number % 20}"), body=number, query={"trace": 1}
+        )
+        acknowledged.append((time.perf_counter() - begun) * 1000)
+        path = f"/v1/convergence/{quote(written['dot'], safe='')}"
+        for share in reversed(SHARES):
+            report: dict[str, Any] = agent.get(path, wait="true", threshold=share, timeout="20s")
+            reached[share].append(report["duration_ms"])
+    return acknowledged, reached
+
+
+def _figures(values: list[float]) -> dict[str, float]:
+    return {
+        "p50": round(percentile(values, 0.50), 2),
+        "p95": round(percentile(values, 0.95), 2),
+        "p99": round(percentile(values, 0.99), 2),
+        "max": round(max(values), 2),
+    }
+
+
+def _row(what: str, values: list[float]) -> tuple[str, ...]:
+    return (what, *(ms(value) for value in _figures(values).values()))
