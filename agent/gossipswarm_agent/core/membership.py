@@ -1,0 +1,551 @@
+"""Membership: who belongs to the swarm and who of them is alive. SWIM (2002) with Lifeguard (2017).
+
+    prober       finds out who does not answer            (probing.py)
+    suspicions   give the accused time to refute          (suspicion.py)
+    joining      finds the swarm, and halves of it again  (joining.py)
+    table        what is believed of whom                 (members.py)
+
+This module is the dissemination between them (SWIM, section 4.1): what is news here is flooded, the news of
+one moment in one message; whoever hears of its own suspicion or death refutes it with a higher incarnation;
+tables are compared by hash and exchanged whole where they differ. Identity is name and incarnation, never
+an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from gossipswarm_agent.core.context import Context
+from gossipswarm_agent.core.effects import Notify
+from gossipswarm_agent.core.frames import Address, Inbound
+from gossipswarm_agent.core.joining import Joining
+from gossipswarm_agent.core.members import (
+    ALIVE,
+    DEAD,
+    LEFT,
+    STATES,
+    SUSPECT,
+    Member,
+    MemberTable,
+    rank,
+)
+from gossipswarm_agent.core.messages import (
+    Ack,
+    Join,
+    MemberRecord,
+    Members,
+    Message,
+    Nack,
+    Ping,
+    PingRequest,
+    encode,
+)
+from gossipswarm_agent.core.probing import LocalHealth, Prober
+from gossipswarm_agent.core.suspicion import Suspicions
+
+__all__ = ["ALIVE", "DEAD", "LEFT", "STATES", "SUSPECT", "Member", "Membership"]
+
+NEWS_BYTES: Final = 1200
+"""Encoded records in one flooded message; with the envelope they fit a datagram of 1,400 bytes."""
+NEWS_DELAY: Final = 0.02
+"""Seconds during which joins are gathered into one flood. Suspicion, death and refutation do not wait."""
+LATE: Final = 0.05
+"""Seconds by which a tick may be late without being evidence against this agent."""
+SETTLE: Final = 0.3
+"""Seconds without news before a difference between two tables counts: it may be in flight."""
+TABLE_INTERVAL: Final = 0.5
+FORGET_AFTER: Final = 10.0
+"""Seconds for which the dead and those that left are remembered although they are not declared."""
+HOUSEKEEPING: Final = 5.0
+REMEMBERED: Final = 4096
+"""Incarnations of forgotten members, kept so that no stale claim brings them back. Oldest out."""
+
+
+class Membership:
+    """The members of the swarm as this agent knows them."""
+
+    def __init__(self, ctx: Context, me: MemberRecord) -> None:
+        self._ctx = ctx
+        self._table = MemberTable(me, ctx.now.mono)
+        self.members: Mapping[str, Member] = self._table.members
+        """Everybody but this agent, by name: alive, suspect, dead and left."""
+        self.reachable: Callable[[str], bool] = _everywhere
+        """Whether a region is on this side of every cut. Members beyond one are left alone."""
+        self.health = LocalHealth()
+        self.declared: Mapping[str, str] | None = None
+        self.suspicion_version = 0
+        """Rises when somebody becomes suspect or is cleared."""
+        self.outranked = False
+        """Another process uses this name, and the swarm sides with it."""
+        self._suspicions = Suspicions(ctx)
+        self._prober = Prober(ctx, self._table, self.health, self._is_reachable, self._accuse)
+        self._joining = Joining(ctx, self._table, self._is_reachable)
+        self._news: dict[str, None] = {}
+        self._flush_at = float("inf")
+        self._housekeeping_at = ctx.now.mono + HOUSEKEEPING
+        self._changed_at = ctx.now.mono
+        self._table_sent_at = -TABLE_INTERVAL
+        self._forgotten: dict[str, int] = {}
+        self._conflicts: set[tuple[str, int]] = set()
+        self._handlers: dict[type[Message], Callable[..., None]] = {
+            Ping: self._handle_ping,
+            Ack: self._handle_ack,
+            PingRequest: self._prober.handle_request,
+            Nack: self._prober.handle_nack,
+            Members: self._handle_members,
+            Join: self._handle_join,
+        }
+
+    # --- what others read -------------------------------------------------------------------------
+
+    @property
+    def me(self) -> MemberRecord:
+        """What this agent claims of itself."""
+        return self._table.own.record()
+
+    @property
+    def version(self) -> int:
+        """Rises when the live members, their addresses or their regions change."""
+        return self._table.version
+
+    @property
+    def hash(self) -> int:
+        """Order-independent 64-bit hash over the live members' names, incarnations and addresses."""
+        return self._table.hash
+
+    @property
+    def size(self) -> int:
+        """Live members, this agent included."""
+        return len(self._table.live()) + (self._table.own.status < DEAD)
+
+    def live(self) -> Sequence[Member]:
+        """Alive or suspect, without this agent."""
+        return self._table.live()
+
+    def regions(self) -> Mapping[str, Sequence[Member]]:
+        """Live members by region, sorted by name, this agent included."""
+        return self._table.regions()
+
+    def region_of_address(self, address: Address) -> str | None:
+        """Region of whoever is known at this address."""
+        return self._table.region_of_address(address)
+
+    def records(self) -> list[MemberRecord]:
+        """Everything this agent claims, about itself as well."""
+        return [self.me, *(member.record() for member in self.members.values())]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Members by (region, state); live ones beyond a cut are ``unreachable``."""
+        found: dict[tuple[str, str], int] = {}
+        for member in (self._table.own, *self.members.values()):
+            state = STATES[member.status]
+            if member.status < DEAD and not self.reachable(member.region):
+                state = "unreachable"
+            found[member.region, state] = found.get((member.region, state), 0) + 1
+        return found
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds at which ``tick`` has something to do."""
+        return min(
+            self._prober.deadline,
+            self._suspicions.deadline,
+            self._joining.deadline,
+            self._flush_at,
+            self._housekeeping_at,
+        )
+
+    # --- what the node tells ----------------------------------------------------------------------
+
+    def set_incarnation(self, incarnation: int) -> None:
+        """Start in this incarnation: one higher than the journal's."""
+        self._claim(incarnation=incarnation)
+
+    def set_peers(
+        self, seeds: Iterable[Address], declared: Mapping[str, str] | None = None
+    ) -> None:
+        """Where to look for the swarm, and who ought to be in it (name to region; None = not known)."""
+        self.declared = declared
+        self._joining.set_seeds(seeds)
+
+    def reschedule(self) -> None:
+        """The settings changed."""
+        self._prober.schedule()
+
+    def leave(self) -> None:
+        """Tell everybody that this agent goes by its own will."""
+        self._claim(status=LEFT)
+        self._publish(self._ctx.name)
+        self._flush()
+
+    def send_table(self, address: Address) -> None:
+        """Our table and somebody else's differ: send ours, unless the difference may still be in flight.
+
+        The receiver answers with what it knows better.
+        """
+        now = self._ctx.now.mono
+        settled = now - self._changed_at >= SETTLE or now - self._table_sent_at >= 4 * SETTLE
+        if settled and now - self._table_sent_at >= TABLE_INTERVAL:
+            self._table_sent_at = now
+            self._ctx.count("tables_sent")
+            self._ctx.send((address,), self._whole_table())
+
+    def handle(self, message: Message, _inbound: Inbound | None = None) -> bool:
+        """Take a message in; whether it was one of membership's."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            return False
+        handler(message)
+        return True
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now = self._ctx.now.mono
+        deadline = self.deadline
+        if now < deadline:
+            return
+        late = now - deadline
+        if late > LATE:
+            # A process that did not run has heard nothing: no deadline passes meanwhile.
+            self.health.worse()
+            self._suspicions.postpone(late)
+            self._prober.postpone(late)
+            self._ctx.count("late_ticks")
+        self._prober.tick()
+        if now >= self._suspicions.deadline:
+            self._judge()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING
+            self._forget()
+        self._joining.tick()
+        if now >= self._flush_at:
+            self._flush()
+
+    # --- probes -----------------------------------------------------------------------------------
+
+    def _handle_ping(self, message: Ping) -> None:
+        if message.target != self._ctx.name:
+            self._ctx.count("pings_for_others")  # somebody else had this address before
+            return
+        if message.record is not None:
+            self._hear_of_me(message.record, message.sender)
+        self._prober.handle_ping(message)
+        sender = self.members.get(message.sender)
+        if sender is not None and sender.status >= DEAD:
+            # It lives and does not know that it is held for dead.
+            self._ctx.send((sender.address,), self._direct([sender.record()]))
+
+    def _handle_ack(self, message: Ack) -> None:
+        if not self._prober.handle_ack(message):
+            self._suspicions.answered(message.sender, message.number)
+
+    def _accuse(self, member: Member, nackers: set[str]) -> None:
+        suspicion = self._suspicions.start(
+            member.name, member.incarnation, self._prober.next_number()
+        )
+        shortened = self._suspicions.accuse(suspicion, {self._ctx.name, *nackers}, first_hand=True)
+        if member.status == ALIVE:
+            self._ctx.count("suspicions")
+            self._set_status(member, SUSPECT)
+            self._publish(member.name)
+        elif shortened:
+            self._publish(member.name)
+
+    def _judge(self) -> None:
+        ask, over = self._suspicions.due(self._prober.others(), self.health.factor)
+        for suspicion in (*ask, *over):
+            member = self.members[suspicion.name]
+            if not self.reachable(member.region):
+                self._suspicions.clear(suspicion.name)
+                self._set_status(member, ALIVE)
+        for suspicion in ask:
+            if suspicion.name in self._suspicions.open:
+                self._prober.ping(self.members[suspicion.name], suspicion.number)
+        for suspicion in over:
+            if suspicion.name in self._suspicions.open:
+                self._bury(self.members[suspicion.name])
+
+    def _bury(self, member: Member) -> None:
+        self._suspicions.clear(member.name)
+        self._set_status(member, DEAD)
+        self._ctx.count("deaths_declared")
+        self._publish(member.name)
+        # The flood goes to the living only; should it be one of them after all, it must know.
+        self._ctx.send((member.address,), self._direct([member.record()]))
+
+    # --- claims -----------------------------------------------------------------------------------
+
+    def _handle_members(self, message: Members) -> None:
+        if message.flood:
+            for record in message.records:
+                self._learn(record, message.sender, flooded=True)
+            return
+        joining = not self._table.live()
+        news = [
+            record.name
+            for record in message.records
+            if self._learn(record, message.sender, flooded=False, quiet=joining)
+        ]
+        if not joining:
+            # Others may have missed it as well. A joiner has nobody to tell.
+            for name in news:
+                self._publish(name, NEWS_DELAY)
+        if message.whole:
+            self._answer(message)
+
+    def _answer(self, message: Members) -> None:
+        """Send the sender of a whole table what it lacks, or holds an older claim of."""
+        theirs = {record.name: rank(record) for record in message.records}
+        lacking = [
+            member.record()
+            for member in (self._table.own, *self.members.values())
+            if (
+                rank(member) > theirs[member.name]
+                if member.name in theirs
+                else member.status < DEAD
+            )
+        ]
+        sender = self.members.get(message.sender)
+        if lacking and sender is not None:
+            self._ctx.send((sender.address,), self._direct(lacking))
+
+    def _handle_join(self, message: Join) -> None:
+        record = message.record
+        if record.name == self._ctx.name:
+            self._hear_of_me(record, message.sender)
+            return
+        self._ctx.count("joins")
+        if self._learn(record, message.sender, flooded=False):
+            self._publish(record.name, NEWS_DELAY)
+        table = self._whole_table()
+        lost = self._forgotten.get(record.name)
+        if record.name not in self.members and lost is not None:
+            # It lost its journal: let it rise above the incarnation it died in.
+            ghost = replace(record, incarnation=lost, status=DEAD)
+            table = Members(self._ctx.name, [*table.records, ghost], flood=False, whole=True)
+        self._ctx.send(((record.host, record.port),), table)
+
+    def _learn(
+        self, record: MemberRecord, sender: str, *, flooded: bool, quiet: bool = False
+    ) -> bool:
+        """Take a claim in. Whether it was news that others may want, too."""
+        if record.name == self._ctx.name:
+            self._hear_of_me(record, sender)
+            return False
+        held = self.members.get(record.name)
+        if held is None:
+            return self._meet(record, sender, quiet=quiet)
+        if record.status == SUSPECT and not self.reachable(record.region):
+            return False
+        if (record.incarnation, record.status) == (held.incarnation, held.status):
+            if record.status == SUSPECT and flooded:
+                self._hear_accusation(held, sender)
+            if held.address == (record.host, record.port):
+                return False
+            self._note_conflict(record, held.record())
+        if rank(record) <= rank(held):
+            return False
+        if record.status == DEAD and held.status == ALIVE and not flooded:
+            # As in memberlist: what a table says of the dead may be old news from beyond a cut. Ask first.
+            self._put(replace(record, status=SUSPECT))
+            suspicion = self._suspicions.start(
+                held.name, held.incarnation, self._prober.next_number()
+            )
+            self._suspicions.confirm(suspicion)
+            return False
+        self._put(record)
+        if record.status == SUSPECT:
+            suspicion = self._suspicions.start(
+                held.name, held.incarnation, self._prober.next_number()
+            )
+            self._suspicions.accuse(suspicion, {sender} if flooded else set(), first_hand=False)
+            return False
+        return True
+
+    def _meet(self, record: MemberRecord, sender: str, *, quiet: bool) -> bool:
+        """A name that is not in the table."""
+        if record.incarnation <= self._forgotten.get(record.name, -1):
+            self._ctx.count("ghosts_refused")
+            return False
+        if record.status >= DEAD and not self._is_declared(record.name):
+            self._remember(record.name, record.incarnation)
+            return False
+        if len(self.members) + 1 >= self._ctx.settings.max_agents and not self._make_room():
+            self._ctx.count("members_refused")
+            return False
+        member = self._table.put(record, self._ctx.now.mono)
+        self._changed_at = self._ctx.now.mono
+        self._forgotten.pop(record.name, None)
+        if member.status == SUSPECT:
+            suspicion = self._suspicions.start(
+                member.name, member.incarnation, self._prober.next_number()
+            )
+            self._suspicions.accuse(suspicion, {sender}, first_hand=False)
+        if member.status < DEAD and not quiet:
+            self._notify("member-up", member)
+        return member.status != SUSPECT
+
+    def _hear_accusation(self, held: Member, sender: str) -> None:
+        suspicion = self._suspicions.open.get(held.name)
+        if suspicion is not None:
+            self._suspicions.accuse(suspicion, {sender}, first_hand=False)
+
+    def _hear_of_me(self, record: MemberRecord, sender: str) -> None:
+        own = self._table.own
+        if own.status >= DEAD or record.incarnation < own.incarnation:
+            return
+        elsewhere = (record.host, record.port) != own.address
+        if record.status != ALIVE or (not elsewhere and record.incarnation > own.incarnation):
+            # Refute at once. Also a claim of an earlier life that this one has no memory of.
+            self._claim(incarnation=record.incarnation + 1)
+            self.outranked = False
+            self.health.worse()
+            self._ctx.count("refutations")
+            self._publish(self._ctx.name)
+            accuser = self.members.get(sender)
+            if accuser is not None:
+                self._ctx.send((accuser.address,), self._direct([self.me]))
+        elif elsewhere:
+            self._note_conflict(record, self.me)
+            self.outranked = rank(record) > rank(own)
+            if not self.outranked:
+                self._publish(self._ctx.name)
+
+    def _note_conflict(self, one: MemberRecord, other: MemberRecord) -> None:
+        """Two processes use one name. The claim that ranks higher holds, everywhere."""
+        key = (one.name, one.incarnation)
+        if key in self._conflicts:
+            return
+        if len(self._conflicts) >= REMEMBERED:
+            self._conflicts.clear()
+        self._conflicts.add(key)
+        holder, loser = (one, other) if rank(one) > rank(other) else (other, one)
+        self._ctx.count("name_conflicts")
+        detail = {
+            "member": one.name,
+            "incarnation": holder.incarnation,
+            "holder": f"{holder.host}:{holder.port}",
+            "loser": f"{loser.host}:{loser.port}",
+        }
+        self._ctx.effects.append(Notify("name-conflict", detail))
+
+    # --- changing the table -----------------------------------------------------------------------
+
+    def _put(self, record: MemberRecord) -> None:
+        held = self.members[record.name]
+        was_live, was_suspect = held.status < DEAD, held.status == SUSPECT
+        member = self._table.put(record, self._ctx.now.mono)
+        if member.status != SUSPECT:
+            self._suspicions.clear(member.name)
+        self._note_change(member, was_live, was_suspect)
+
+    def _set_status(self, member: Member, status: int) -> None:
+        was_live, was_suspect = member.status < DEAD, member.status == SUSPECT
+        self._table.set_status(member, status, self._ctx.now.mono)
+        self._note_change(member, was_live, was_suspect)
+
+    def _note_change(self, member: Member, was_live: bool, was_suspect: bool) -> None:
+        self._changed_at = self._ctx.now.mono
+        if was_suspect != (member.status == SUSPECT):
+            self.suspicion_version += 1
+        if was_live and member.status >= DEAD:
+            self._notify("member-down", member)
+        elif not was_live and member.status < DEAD:
+            self._notify("member-up", member)
+
+    def _notify(self, event: str, member: Member) -> None:
+        detail = {
+            "member": member.name,
+            "region": member.region,
+            "status": STATES[member.status],
+            "incarnation": member.incarnation,
+            "address": f"{member.host}:{member.port}",
+        }
+        self._ctx.effects.append(Notify(event, detail))
+
+    def _claim(self, incarnation: int | None = None, status: int | None = None) -> None:
+        me = self.me
+        self._table.set_own(
+            replace(
+                me,
+                incarnation=me.incarnation if incarnation is None else incarnation,
+                status=me.status if status is None else status,
+            )
+        )
+        self._changed_at = self._ctx.now.mono
+
+    def _is_reachable(self, region: str) -> bool:
+        return self.reachable(region)
+
+    def _is_declared(self, name: str) -> bool:
+        return self.declared is None or name in self.declared
+
+    def _forget(self) -> None:
+        """Drop who is gone and, as declared, does not come back."""
+        now = self._ctx.now.mono
+        for member in list(self.members.values()):
+            if self._is_declared(member.name):
+                continue
+            if member.status >= DEAD and now - member.since >= FORGET_AFTER:
+                self._remember(member.name, member.incarnation)
+                self._table.drop(member.name)
+            elif member.status < DEAD and not self.reachable(member.region):
+                # Removed while cut off. Should it live, it is welcome when it comes back.
+                self._suspicions.clear(member.name)
+                self._set_status(member, DEAD)
+                self._table.drop(member.name)
+
+    def _remember(self, name: str, incarnation: int) -> None:
+        self._forgotten.pop(name, None)
+        self._forgotten[name] = incarnation
+        if len(self._forgotten) > REMEMBERED:
+            self._forgotten.pop(next(iter(self._forgotten)))
+
+    def _make_room(self) -> bool:
+        """Forget whoever has been gone longest."""
+        gone = [member for member in self.members.values() if member.status >= DEAD]
+        if not gone:
+            return False
+        oldest = min(gone, key=lambda member: (member.since, member.name))
+        self._remember(oldest.name, oldest.incarnation)
+        self._table.drop(oldest.name)
+        return True
+
+    # --- dissemination ----------------------------------------------------------------------------
+
+    def _publish(self, name: str, delay: float = 0.0) -> None:
+        """Flood what is held of this name, together with the other news of the moment."""
+        self._news[name] = None
+        self._flush_at = min(self._flush_at, self._ctx.now.mono + delay)
+
+    def _flush(self) -> None:
+        self._flush_at = float("inf")
+        chunk: list[MemberRecord] = []
+        size = 0
+        for name in self._news:
+            member = self._table.own if name == self._ctx.name else self.members.get(name)
+            if member is None:
+                continue
+            record = member.record()
+            length = len(encode(record))
+            if chunk and size + length > NEWS_BYTES:
+                self._ctx.flood(Members(self._ctx.name, chunk))
+                chunk, size = [], 0
+            chunk.append(record)
+            size += length
+        if chunk:
+            self._ctx.flood(Members(self._ctx.name, chunk))
+        self._news.clear()
+
+    def _direct(self, records: list[MemberRecord]) -> Members:
+        return Members(self._ctx.name, records, flood=False)
+
+    def _whole_table(self) -> Members:
+        return Members(self._ctx.name, self.records(), flood=False, whole=True)
+
+
+def _everywhere(_region: str) -> bool:
+    return True

@@ -1,0 +1,381 @@
+"""Failure detection: SWIM's probes (2002, section 3) under Lifeguard's local health (2017, section IV-A).
+
+SWIM lets every member pick its targets at random, so that a dead one may go unprobed for several periods.
+Here the members of a ring (sorted by name) share a round robin: in round r = wall clock / probe interval
+the member at place i probes the one at place i + 1 + r mod (n - 1). Everybody is probed exactly once a
+round, each time by somebody else, and at a moment within the round that belongs to the target; so the first
+probe of a dead member fails at most one interval after its death. Each member still works through all
+others in n - 1 rounds, whatever its clock says (SWIM's bound, section 4.3): clocks that disagree only make
+the schedule as good as a random one.
+
+The ring is the own region, where round trips are short and a cut between regions fools nobody. Where some
+region is too small to watch itself, or cuts are not detected, it is everybody within reach.
+
+A ping is repeated while it is unanswered; after the timeout ``HELPERS`` others are asked to ping, and
+answer with the target's ack or with a nack (Lifeguard), which tells "it does not answer me either" from "I
+do not answer you". Missing nacks, failed probes, refutations and late ticks are evidence against this agent
+itself: its score stretches its own timeouts and intervals up to ninefold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from gossipswarm_agent.core.context import Context
+from gossipswarm_agent.core.members import ALIVE, DEAD, Member, MemberTable
+from gossipswarm_agent.core.messages import Ack, Nack, Ping, PingRequest
+
+PROBE_TIMEOUT: Final = 0.2
+"""Seconds for a direct answer, and again for an indirect one; longer where round trips are."""
+PINGS: Final = 4
+"""A ping is sent this often within one timeout."""
+HELPERS: Final = 3
+NACK_AFTER: Final = 0.65
+"""Share of the timeout after which a helper says that the target does not answer it either."""
+WORST_HEALTH: Final = 8
+SMALLEST_RING: Final = 4
+"""A region with fewer members than this is watched by everybody."""
+ERRANDS: Final = 1024
+"""Indirect probes carried out for others at a time; beyond that requests are dropped and counted."""
+
+
+class LocalHealth:
+    """Lifeguard's local health multiplier: 0 is well, 8 is as unwell as it gets."""
+
+    __slots__ = ("score",)
+
+    def __init__(self) -> None:
+        self.score = 0
+
+    @property
+    def factor(self) -> int:
+        """By which this agent's timeouts and intervals are stretched."""
+        return self.score + 1
+
+    def worse(self, by: int = 1) -> None:
+        """Evidence that this agent, not its peer, is slow."""
+        self.score = min(WORST_HEALTH, self.score + by)
+
+    def better(self) -> None:
+        """A probe was answered in time."""
+        if self.score:
+            self.score -= 1
+
+
+class _Probe:
+    """One of our own probes: direct until ``indirect_at``, then through helpers until ``verdict_at``."""
+
+    __slots__ = (
+        "asked",
+        "incarnation",
+        "indirect_at",
+        "nacked",
+        "resend",
+        "resend_at",
+        "resent",
+        "started",
+        "target",
+        "verdict_at",
+    )
+
+    def __init__(self, target: Member, now: float, timeout: float) -> None:
+        self.target = target
+        self.incarnation = target.incarnation
+        self.started = now
+        self.resend = timeout / PINGS
+        self.resend_at = now + self.resend
+        self.resent = False
+        self.indirect_at = now + timeout
+        self.verdict_at = now + 2 * timeout
+        self.asked: set[str] = set()
+        self.nacked: set[str] = set()
+
+    def due(self) -> float:
+        return min(self.resend_at, self.verdict_at if self.asked else self.indirect_at)
+
+    def postpone(self, seconds: float) -> None:
+        self.resend_at += seconds
+        self.indirect_at += seconds
+        self.verdict_at += seconds
+
+
+class _Errand:
+    """A probe for somebody else. Kept beyond the nack: a late ack is still worth passing on."""
+
+    __slots__ = ("asker", "asker_number", "ends_at", "nack_at", "resend", "resend_at", "target")
+
+    def __init__(
+        self, asker: Member, asker_number: int, target: Member, now: float, timeout: float
+    ) -> None:
+        self.asker = asker
+        self.asker_number = asker_number
+        self.target = target
+        self.resend = timeout / PINGS
+        self.resend_at = now + self.resend
+        self.nack_at = now + NACK_AFTER * timeout
+        self.ends_at = now + 2 * timeout
+
+    def due(self) -> float:
+        return min(self.resend_at, self.nack_at, self.ends_at)
+
+    def postpone(self, seconds: float) -> None:
+        self.resend_at += seconds
+        self.nack_at += seconds
+        self.ends_at += seconds
+
+
+class Prober:
+    """Sends probes, answers them, and judges those that fail.
+
+    ``accuse(member, nackers)`` is called with each member that neither this agent nor its helpers reached.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        table: MemberTable,
+        health: LocalHealth,
+        reachable: Callable[[str], bool],
+        accuse: Callable[[Member, set[str]], None],
+    ) -> None:
+        self._ctx = ctx
+        self._table = table
+        self._health = health
+        self._reachable = reachable
+        self._accuse = accuse
+        self._probes: dict[int, _Probe] = {}
+        self._errands: dict[int, _Errand] = {}
+        self._number = ctx.rng.getrandbits(32)
+        self._round = -1
+        self._next_round = -1
+        self._next_probe = inf
+        self._due = inf
+        self._ring: Sequence[Member] = ()
+        self._place = 0
+        self._ring_for: tuple[object, ...] = ()
+        self._round_trips: dict[str, float] = {}
+        self.schedule()
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next thing to do."""
+        return min(self._next_probe, self._due)
+
+    def next_number(self) -> int:
+        """A number for a ping, unique for this agent in its lifetime."""
+        self._number += 1
+        return self._number
+
+    def others(self) -> int:
+        """How many agents besides this one might also accuse a suspect."""
+        return max(0, len(self.ring()) - 2)
+
+    # --- the shared round robin -------------------------------------------------------------------
+
+    def ring(self) -> Sequence[Member]:
+        """Who is probed by whom: sorted by name, this agent among them."""
+        regions = self._table.regions()
+        detecting = self._ctx.settings.partition_detection
+        within = tuple(region for region in regions if self._reachable(region))
+        key = (self._table.version, detecting, within)
+        if key != self._ring_for:
+            self._ring_for = key
+            own = self._table.own
+            watched_at_home = detecting and all(
+                len(members) >= SMALLEST_RING for members in regions.values()
+            )
+            names = (own.region,) if watched_at_home else within
+            ring = [member for region in names for member in regions.get(region, ())]
+            ring.sort(key=lambda member: member.name)
+            self._ring = ring if own in ring else ()
+            self._place = ring.index(own) if own in ring else 0
+        return self._ring
+
+    def _target(self, number: int) -> Member | None:
+        ring = self.ring()
+        if len(ring) < 2:
+            return None
+        return ring[(self._place + 1 + number % (len(ring) - 1)) % len(ring)]
+
+    def schedule(self) -> None:
+        """Decide when to send the next probe: the coming round that this agent takes part in."""
+        interval = self._ctx.settings.probe_interval
+        factor = self._health.factor
+        wall = self._ctx.now.wall
+        current = wall // interval
+        if self._round > current + factor:
+            self._round = current  # the wall clock was set back
+        for number in range(max(current, self._round + 1), current + 2 * factor + 2):
+            target = self._target(number)
+            at = (number + (target.phase if target is not None else 0.0)) * interval
+            if number % factor == 0 and at > wall:
+                self._next_round = number
+                self._next_probe = self._ctx.now.mono + (at - wall) / 1000
+                return
+        raise AssertionError("some round of the next two is to come")
+
+    # --- what arrives -----------------------------------------------------------------------------
+
+    def handle_ping(self, message: Ping) -> None:
+        """Answer, to the address under which the sender is known."""
+        sender = self._table.members.get(message.sender)
+        if sender is None:
+            self._ctx.count("pings_from_strangers")
+            return
+        lag = int(self._ctx.lag * 1000)
+        self._ctx.send((sender.address,), Ack(self._ctx.name, message.number, lag))
+
+    def handle_ack(self, message: Ack) -> bool:
+        """Whether it answers one of our own probes, or one we make for somebody else."""
+        now = self._ctx.now.mono
+        probe = self._probes.pop(message.number, None)
+        if probe is not None:
+            if message.sender == probe.target.name:
+                probe.target.lag = message.lag / 1000
+                if not probe.resent:  # which ping is answered is known only then (Karn)
+                    self._learn_round_trip(probe.target.region, now - probe.started)
+            if now < probe.indirect_at:
+                self._health.better()
+            self._reschedule()
+            return True
+        errand = self._errands.pop(message.number, None)
+        if errand is None:
+            return False
+        answer = Ack(self._ctx.name, errand.asker_number, message.lag)
+        self._ctx.send((errand.asker.address,), answer)
+        self._reschedule()
+        return True
+
+    def handle_request(self, message: PingRequest) -> None:
+        """Ping somebody for somebody."""
+        members = self._table.members
+        asker, target = members.get(message.sender), members.get(message.target)
+        if asker is None or target is None or len(self._errands) >= ERRANDS:
+            self._ctx.count("ping_requests_dropped")
+            return
+        number = self.next_number()
+        errand = _Errand(asker, message.number, target, self._ctx.now.mono, self._timeout(target))
+        self._errands[number] = errand
+        self.ping(target, number)
+        self._due = min(self._due, errand.due())
+
+    def handle_nack(self, message: Nack) -> None:
+        """A helper cannot reach the target either."""
+        probe = self._probes.get(message.number)
+        if probe is not None and message.sender in probe.asked:
+            probe.nacked.add(message.sender)
+
+    # --- what is due ------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Send the probe that is due, repeat the unanswered, judge the failed."""
+        now = self._ctx.now.mono
+        if now >= self._due:
+            for number, probe in list(self._probes.items()):
+                if now >= probe.due():
+                    self._pursue(number, probe)
+            for number, errand in list(self._errands.items()):
+                if now >= errand.due():
+                    self._run(number, errand)
+            self._reschedule()
+        if now >= self._next_probe:
+            self._round = self._next_round
+            target = self._target(self._round)
+            if target is not None:
+                self._probe(target)
+            self.schedule()
+
+    def postpone(self, seconds: float) -> None:
+        """Time during which this agent did not run is nobody's silence."""
+        for probe in self._probes.values():
+            probe.postpone(seconds)
+        for errand in self._errands.values():
+            errand.postpone(seconds)
+        self._due += seconds
+
+    def ping(self, target: Member, number: int) -> None:
+        """One ping. A suspect is told so, and may refute."""
+        record = target.record() if target.status != ALIVE else None
+        self._ctx.send((target.address,), Ping(self._ctx.name, number, target.name, record))
+
+    def _probe(self, target: Member) -> None:
+        number = self.next_number()
+        probe = _Probe(target, self._ctx.now.mono, self._timeout(target) * self._health.factor)
+        self._probes[number] = probe
+        self._ctx.count("probes")
+        self.ping(target, number)
+        self._due = min(self._due, probe.due())
+
+    def _pursue(self, number: int, probe: _Probe) -> None:
+        now = self._ctx.now.mono
+        target = probe.target
+        if not self._worth_asking(target) or target.incarnation != probe.incarnation:
+            del self._probes[number]
+            return
+        if probe.asked and now >= probe.verdict_at:
+            del self._probes[number]
+            self._ctx.count("probes_failed")
+            missing = len(probe.asked) - len(probe.nacked)
+            self._health.worse(missing)
+            self._accuse(target, probe.nacked)
+            return
+        if not probe.asked and now >= probe.indirect_at:
+            helpers = self._helpers(target)
+            if not helpers:
+                del self._probes[number]
+                self._ctx.count("probes_failed")
+                self._health.worse()
+                self._accuse(target, set())
+                return
+            probe.asked.update(helper.name for helper in helpers)
+            request = PingRequest(self._ctx.name, number, target.name)
+            self._ctx.send((helper.address for helper in helpers), request)
+        if now >= probe.resend_at:
+            probe.resent = True
+            probe.resend_at = now + probe.resend
+            self.ping(target, number)
+
+    def _run(self, number: int, errand: _Errand) -> None:
+        now = self._ctx.now.mono
+        if now >= errand.ends_at:
+            del self._errands[number]
+            return
+        if now >= errand.nack_at:
+            errand.nack_at = inf
+            errand.resend_at = inf
+            nack = Nack(self._ctx.name, errand.asker_number, errand.target.name)
+            self._ctx.send((errand.asker.address,), nack)
+        elif now >= errand.resend_at:
+            errand.resend_at = now + errand.resend
+            self.ping(errand.target, number)
+
+    def _helpers(self, target: Member) -> list[Member]:
+        ring = self.ring()
+        found: dict[str, Member] = {}
+        for _ in range(4 * HELPERS):
+            if len(found) == HELPERS or not ring:
+                break
+            helper = ring[self._ctx.rng.randrange(len(ring))]
+            if helper.status == ALIVE and helper not in (target, self._table.own):
+                found[helper.name] = helper
+        return list(found.values())
+
+    def _worth_asking(self, target: Member) -> bool:
+        return target.status < DEAD and self._reachable(target.region)
+
+    def _timeout(self, target: Member) -> float:
+        trip = self._round_trips.get(target.region, 0.0)
+        return max(PROBE_TIMEOUT, 3 * trip) + min(target.lag, 1.0)
+
+    def _learn_round_trip(self, region: str, sample: float) -> None:
+        known = self._round_trips.get(region, sample)
+        self._round_trips[region] = known + (sample - known) / 8
+
+    def _reschedule(self) -> None:
+        self._due = inf
+        for probe in self._probes.values():
+            self._due = min(self._due, probe.due())
+        for errand in self._errands.values():
+            self._due = min(self._due, errand.due())
