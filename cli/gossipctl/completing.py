@@ -1,0 +1,163 @@
+"""What could come next on a command line: asked by the completion scripts, answered on stdout.
+
+One candidate a line, with an explanation behind a tab; ``:files`` alone asks the shell for file names.
+Whatever goes wrong, there is nothing to complete, and no complaint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from gossipctl.catalogue import NOUNS, SINGLE, VERBS
+from gossipctl.failures import CommandFailed
+from gossipctl.parser import Parser
+
+FILES = ":files"
+KEYS = 1000
+"""Keys offered at most."""
+_VALUED = ("--swarm", "--backend", "-o", "--output")
+
+Candidate = tuple[str, str]
+
+
+def complete(words: Sequence[str]) -> int:
+    """Print the candidates for the last of ``words``, which may be empty."""
+    from gossipctl.local.errors import LocalError
+    from gossipctl.output import Output
+    from gossipswarm_client.errors import GossipSwarmError
+
+    current = words[-1] if words else ""
+    found: list[Candidate] = []
+    with contextlib.suppress(CommandFailed, LocalError, GossipSwarmError, OSError):
+        found = [
+            each for each in candidates(list(words[:-1]), current) if each[0].startswith(current)
+        ]
+    if not found:
+        return 0
+    if found == [(FILES, "")]:
+        Output().line(FILES)
+    else:
+        Output().line("\n".join(f"{name}\t{text}" if text else name for name, text in found))
+    return 0
+
+
+def candidates(before: list[str], current: str) -> Iterator[Candidate]:
+    """Everything that fits behind ``before``."""
+    swarm = _swarm_of(before)
+    path = _path(before)
+    if before and before[-1] in _VALUED and len(path) < 2:
+        yield from _values(before[-1], None, swarm)
+    elif not path:
+        yield from NOUNS.items()
+        yield from ((name, summary) for name, (summary, _) in SINGLE.items())
+        if current.startswith("-"):
+            yield from (
+                ("--swarm", "the swarm to talk to"),
+                ("--output", "format"),
+                ("--help", "help"),
+            )
+    elif path[0] in VERBS and len(path) == 1:
+        yield from ((name, summary) for name, (summary, _) in VERBS[path[0]].items())
+    else:
+        yield from _of_command(path, before, current, swarm)
+
+
+def _swarm_of(words: Sequence[str]) -> str | None:
+    for index, word in enumerate(words):
+        if word.startswith("--swarm="):
+            return word.partition("=")[2]
+        if word == "--swarm" and index + 1 < len(words):
+            return words[index + 1]
+    return None
+
+
+def _path(words: Sequence[str]) -> tuple[str, ...]:
+    """Noun and verb, or the command, as far as they are typed."""
+    found: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word.startswith("-"):
+            skip = not skip and word in _VALUED
+            continue
+        found.append(word)
+        if found[0] in SINGLE or len(found) == 2:
+            break
+    return tuple(found)
+
+
+def _of_command(
+    path: tuple[str, ...], before: Sequence[str], current: str, swarm: str | None
+) -> Iterator[Candidate]:
+    from gossipctl.main import load
+
+    table = SINGLE if path[0] in SINGLE else VERBS.get(path[0], {})
+    if path[-1] not in table:
+        return
+    command = load(path[-1], table[path[-1]][1])
+    parser = Parser("gossipctl", about="")
+    command.arguments(parser)
+    parser.add_globals()
+    flags = parser._option_string_actions
+    last = flags.get(before[-1])
+    if last is not None and last.nargs != 0:
+        yield from _values(before[-1], last, swarm)
+    elif current.startswith("-"):
+        for name, action in flags.items():
+            if name.startswith("--") and (name not in before or isinstance(action.default, list)):
+                yield name, action.help or ""
+    else:
+        for action in parser._get_positional_actions():
+            yield from _values(action.dest, action, swarm, path[0])
+        if not parser._get_positional_actions():
+            for name, action in flags.items():
+                if name.startswith("--") and name not in before and action.required:
+                    yield name, action.help or ""
+
+
+def _values(
+    flag: str, action: argparse.Action | None, swarm: str | None, noun: str = ""
+) -> Iterable[Candidate]:
+    if action is not None and flag in ("-o", "--output"):
+        return [(each, "") for each in str(action.metavar).split("|")]
+    allowed = getattr(action.type, "allowed", None) if action is not None else None
+    if allowed:
+        return [(each, "") for each in allowed]
+    if flag in ("--file", "-f", "--hooks"):
+        return [(FILES, "")]
+    from gossipctl.local import client
+
+    if flag == "--swarm" or (flag == "name" and noun == "swarm"):
+        return [(each["name"], each["status"]) for each in client.list_swarms()]
+    if flag in ("--agent", "--peer") or (flag == "name" and noun == "agent"):
+        agents = client.LocalSwarm(swarm).request("agents", timeout=2.0)
+        return [(each["name"], each["region"]) for each in _listed(agents)]
+    if flag in ("--region", "--group1", "--group2", "--groups"):
+        return [
+            (each, "")
+            for each in client.LocalSwarm(swarm).request("status", timeout=2.0)["regions"]
+        ]
+    if flag == "--key":
+        return _keys(swarm, noun)
+    if flag == "--metric":
+        from gossipctl.commands.gossip.metrics import CONVERGENCE
+
+        return [(CONVERGENCE, "the newest write, round by round")]
+    return []
+
+
+def _listed(result: object) -> list[dict[str, str]]:
+    found = result["agents"] if isinstance(result, dict) else result
+    return found if isinstance(found, list) else []
+
+
+def _keys(swarm: str | None, noun: str) -> list[Candidate]:
+    from gossipctl.backend import select
+    from gossipctl.commands.memory import PREFIX, memory_name
+
+    agent = select(swarm).agent()
+    if noun == "memory":
+        return [(memory_name(key), "") for key in agent.keys("memory") if key.startswith(PREFIX)]
+    return [(key, "") for key in islice(agent.keys(), KEYS)]

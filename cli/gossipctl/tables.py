@@ -1,0 +1,45 @@
+"""Tables on a terminal. Imported only there: rich costs more than most commands do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gossipctl.output import BAD, GOOD, MIDDLING
+
+if TYPE_CHECKING:
+    from gossipctl.output import Output
+
+
+def show(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table without lines, as wide as its content or the terminal; long cells are cut with an ellipsis."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        table.add_column(
+            column.upper(),
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(coloured(text) for text in row))
+    Console(file=sys.stdout, no_color=not output.colour, highlight=False).print(table)
+
+
+def coloured(text: str) -> Text:
+    """A cell, in the colour of what it says."""
+    folded = text.lower()
+    for words, style in ((GOOD, "green"), (BAD, "red"), (MIDDLING, "yellow")):
+        if folded in words:
+            return Text(text, style=style)
+    return Text(text, style="dim" if text == "-" else "")
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).replace(",", "").lstrip("-").isdigit()
