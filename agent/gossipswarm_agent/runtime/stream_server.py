@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -36,10 +36,10 @@ class _Incoming(asyncio.Protocol):
         """Listening address of who is at the other end, once that is known."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's by type.
+        self._transport = cast("asyncio.Transport", transport)
         if not self._server.enter(self):
-            transport.abort()
+            self._transport.abort()
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HELLO_SECONDS, self._refuse, "hello_timeout")
