@@ -27,4 +27,5 @@ class Counters:
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count frames that will never be handed over, or never leave."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + count
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
