@@ -266,9 +266,9 @@ class LocalSwarm:
     def delete(self) -> None:
         """Stop the swarm and remove every file of it."""
         # No other call needs these.
-        import shutil  # noqa: PLC0415
+        import shutil
 
-        from gossipctl.local.endpoint import socket_directory  # noqa: PLC0415
+        from gossipctl.local.endpoint import socket_directory
 
         self.down()
         try:
@@ -299,6 +299,6 @@ def unwrap(answer: dict[str, Any], *, stream: bool = False) -> Any:
 def start_supervisor(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Start the supervisor of ``spec["name"]``; see ``lifecycle.start_supervisor``."""
     # Starting processes is for a few commands; the others do not pay for its imports.
-    from gossipctl.local.lifecycle import start_supervisor  # noqa: PLC0415
+    from gossipctl.local.lifecycle import start_supervisor
 
     return start_supervisor(spec)

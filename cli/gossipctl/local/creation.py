@@ -31,7 +31,7 @@ class Creation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     create: bool
     name: str | None = None
-    regions: list[str] = ["default"]
+    regions: list[str] = msgspec.field(default_factory=lambda: ["default"])
     topology: str = "mesh"
     protocol: str = "gossip"
     max_agents: Annotated[int, Meta(ge=1, le=10_000)] = 1000

@@ -48,7 +48,7 @@ class LocalError(Exception):
 
 def suggestion(wrong: str, known: Iterable[str], what: str) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them if they are few."""
-    import difflib  # noqa: PLC0415 - 2 ms that only a mistake should cost
+    import difflib
 
     names = sorted(known)
     near = difflib.get_close_matches(wrong, names, n=1)

@@ -122,9 +122,9 @@ class SettingsOperations:
             )
         new, *old = new_key(), *self._secrets.keys
         await self._keys([*old, new], "install", key=new)
-        await self._keys([new, *old], "use", id=key_id(new))
+        await self._keys([new, *old], "use", key_id=key_id(new))
         for key in old:
-            await self._keys([new], "remove", id=key_id(key))
+            await self._keys([new], "remove", key_id=key_id(key))
         _log.info("now sealing with key %s", key_id(new))
 
     async def _keys(self, keys: list[str], action: str, **arguments: str) -> None:
