@@ -2,132 +2,247 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from gossipswarm_agent.api import batch, discovery, state
-from gossipswarm_agent.api import types as t
-from gossipswarm_agent.api.operations import JSON, Operation, Table
+from gossipswarm_agent.api import admin, batch, discovery, queries, state, types
+from gossipswarm_agent.api.operations import JSON, Handler, Operation, Table
+from gossipswarm_agent.core.settings import Settings
 
 TABLE: Final = Table()
 
 _EVENTS: Final = "text/event-stream"
 _WRITE_PROBLEMS: Final = (400, 412, 413, 415, 422, 429, 503, 504, 507)
 _WRITE_HEADERS: Final = ("If-Match", "If-None-Match", "X-Request-Id")
+_ADMIN_PROBLEMS: Final = (400, 413, 415, 422, 429, 503)
+
+
+def _add(
+    method: str, path: str, handler: Handler, scope: Any, tag: str, summary: str, **more: Any
+) -> None:
+    TABLE.add(Operation(method, path, handler, scope, summary, tag, **more))
+
+
+_state = partial(_add, scope="write", tag="state", answers={JSON: types.Written})
+_swarm = partial(_add, scope="read", tag="swarm")
+_discovery = partial(_add, scope="open", tag="discovery")
 
 for _path in ("/v1/state", "/v1/state/{key}"):
-    TABLE.add(
-        Operation(
-            "GET",
-            _path,
-            state.read,
-            "read",
-            "Read a value, list keys, or watch",
-            "state",
-            query=t.ReadParameters,
-            headers=("If-None-Match", "Last-Event-ID"),
-            answers={JSON: t.Value | t.Keys, _EVENTS: t.Changed},
-            problems=(304, 400, 404, 422),
-        )
-    )
-TABLE.add(
-    Operation(
-        "PUT",
-        "/v1/state/{key}",
-        state.put,
-        "write",
-        "Replace the subtree at a key",
-        "state",
-        query=t.PutParameters,
-        body=object,
-        headers=_WRITE_HEADERS,
-        answers={JSON: t.Written},
-        problems=_WRITE_PROBLEMS,
-    )
-)
-TABLE.add(
-    Operation(
-        "PATCH",
-        "/v1/state/{key}",
-        state.patch,
-        "write",
-        "Merge into the subtree at a key (RFC 7396)",
-        "state",
-        query=t.WriteParameters,
-        body=object,
-        headers=_WRITE_HEADERS,
-        answers={JSON: t.Written},
-        problems=_WRITE_PROBLEMS,
-    )
-)
-TABLE.add(
-    Operation(
-        "DELETE",
-        "/v1/state/{key}",
-        state.delete,
-        "write",
-        "Delete a key and all below it",
-        "state",
-        query=t.WriteParameters,
-        headers=_WRITE_HEADERS,
-        answers={JSON: t.Written},
-        problems=_WRITE_PROBLEMS,
-    )
-)
-TABLE.add(
-    Operation(
-        "POST",
-        "/v1/batch",
-        batch.write_batch,
-        "write",
-        "Write many lines over one request, each acknowledged in order",
-        "state",
-        body=t.BatchLine,
-        body_media=batch.NDJSON,
-        answers={batch.NDJSON: t.BatchAck},
-    )
-)
-TABLE.add(
-    Operation(
+    _add(
         "GET",
-        "/healthz",
-        discovery.healthz,
-        "open",
-        "Is the process alive",
-        "discovery",
-        answers={JSON: t.Health},
-    )
-)
-TABLE.add(
-    Operation(
-        "GET",
-        "/readyz",
-        discovery.readyz,
-        "open",
-        "Has the agent joined and caught up",
-        "discovery",
-        answers={JSON: t.Health},
-        problems=(503,),
-    )
-)
-TABLE.add(
-    Operation(
-        "GET",
-        "/metrics",
-        discovery.metrics,
+        _path,
+        state.read,
         "read",
-        "Metrics for Prometheus",
-        "discovery",
-        answers={"text/plain": None},
+        "state",
+        "Read a value, list keys, or watch",
+        query=types.ReadParameters,
+        headers=("If-None-Match", "Last-Event-ID"),
+        answers={JSON: types.Value | types.Keys, _EVENTS: types.Changed},
+        problems=(304, 400, 404, 422, 429),
     )
+_state(
+    "PUT",
+    "/v1/state/{key}",
+    state.put,
+    summary="Replace the subtree at a key",
+    query=types.PutParameters,
+    body=object,
+    headers=_WRITE_HEADERS,
+    problems=_WRITE_PROBLEMS,
 )
-TABLE.add(
-    Operation(
-        "GET",
-        "/openapi.json",
-        discovery.openapi,
-        "open",
-        "This document",
-        "discovery",
-        answers={JSON: dict},
-    )
+_state(
+    "PATCH",
+    "/v1/state/{key}",
+    state.patch,
+    summary="Merge into the subtree at a key (RFC 7396)",
+    query=types.WriteParameters,
+    body=object,
+    headers=_WRITE_HEADERS,
+    problems=_WRITE_PROBLEMS,
 )
+_state(
+    "DELETE",
+    "/v1/state/{key}",
+    state.delete,
+    summary="Delete a key and all below it",
+    query=types.WriteParameters,
+    headers=_WRITE_HEADERS,
+    problems=_WRITE_PROBLEMS,
+)
+_add(
+    "POST",
+    "/v1/batch",
+    batch.write_batch,
+    "write",
+    "state",
+    "Write many lines over one request, each acknowledged in order",
+    body=types.BatchLine,
+    body_media=batch.NDJSON,
+    answers={batch.NDJSON: types.BatchAck},
+    problems=(417,),
+)
+
+_swarm(
+    "GET",
+    "/v1/agent",
+    queries.agent,
+    summary="What this agent says of itself",
+    answers={JSON: types.AgentInfo},
+)
+_swarm(
+    "GET",
+    "/v1/members",
+    queries.members,
+    summary="Everyone this agent knows",
+    answers={JSON: types.Members},
+)
+_swarm(
+    "GET",
+    "/v1/regions",
+    queries.regions,
+    summary="Every region this agent knows, its relays and links",
+    answers={JSON: types.Regions},
+)
+_swarm(
+    "GET",
+    "/v1/partition",
+    queries.partition,
+    summary="Which regions hear each other, now and in the past",
+    answers={JSON: types.Partition},
+)
+_swarm(
+    "GET",
+    "/v1/convergence",
+    queries.recent_convergence,
+    summary="Traced writes of this agent, latest first",
+    answers={JSON: types.ConvergenceList},
+)
+_swarm(
+    "GET",
+    "/v1/convergence/{dot}",
+    queries.convergence,
+    summary="How far a traced write has come, or wait until it has come far enough",
+    query=types.ConvergenceParameters,
+    answers={JSON: types.Convergence},
+    problems=(400, 404, 504),
+)
+_swarm(
+    "GET",
+    "/v1/convergence-stats",
+    queries.convergence_stats,
+    summary="Convergence times over the recent traced writes",
+    answers={JSON: types.ConvergenceStats},
+)
+_swarm(
+    "GET",
+    "/v1/conflicts",
+    queries.conflicts,
+    summary="Concurrent writes that lost, and what beat them",
+    query=types.ConflictParameters,
+    answers={JSON: types.Conflicts},
+)
+_swarm(
+    "GET",
+    "/v1/config",
+    admin.read_config,
+    summary="The swarm's parameters",
+    answers={JSON: types.Config},
+)
+
+_admin = partial(_add, scope="write", tag="administration", problems=_ADMIN_PROBLEMS)
+_admin(
+    "PATCH",
+    "/v1/config",
+    admin.change_config,
+    summary="Change parameters of the swarm, whole or not at all",
+    body=Settings,
+    answers={JSON: types.Config},
+)
+_admin(
+    "POST",
+    "/v1/admin/degraded-mode",
+    admin.degraded_mode,
+    summary="Make the swarm or this agent read-only, or writable again",
+    body=types.DegradedMode,
+    answers={JSON: types.DegradedMode},
+)
+_admin(
+    "POST",
+    "/v1/admin/anti-entropy",
+    admin.anti_entropy,
+    summary="Compare everything with one peer now, and repair what differs",
+    body=types.AntiEntropy,
+    body_required=False,
+    answers={JSON: types.AntiEntropyReport},
+    problems=(*_ADMIN_PROBLEMS, 404, 504),
+)
+_admin(
+    "POST",
+    "/v1/admin/keyring",
+    admin.keyring,
+    summary="List, install, use or remove a key of this agent",
+    body=types.KeyringAction,
+    body_required=False,
+    answers={JSON: types.Keyring},
+)
+_admin(
+    "POST",
+    "/v1/admin/reset-peers",
+    admin.reset_peers,
+    summary="Give up connections to peers, so that a changed network policy takes hold",
+    body=types.Nothing,
+    body_required=False,
+    answers={JSON: types.ResetPeers},
+)
+_admin(
+    "GET",
+    "/v1/admin/drop-list",
+    admin.read_drop_list,
+    summary="Regions whose packets this agent drops",
+    answers={JSON: types.DropList},
+    problems=(),
+)
+_admin(
+    "POST",
+    "/v1/admin/drop-list",
+    admin.set_drop_list,
+    summary="Replace the drop list",
+    body=types.DropRequest,
+    body_required=False,
+    answers={JSON: types.DropList},
+)
+_admin(
+    "POST",
+    "/v1/admin/release",
+    admin.release,
+    summary="Let regions merge that wait for an operator",
+    body=types.Nothing,
+    body_required=False,
+    answers={JSON: types.Released},
+)
+
+_discovery(
+    "GET",
+    "/healthz",
+    discovery.healthz,
+    summary="Is the process alive",
+    answers={JSON: types.Health},
+)
+_discovery(
+    "GET",
+    "/readyz",
+    discovery.readyz,
+    summary="Has the agent joined and caught up",
+    answers={JSON: types.Health},
+    problems=(503,),
+)
+_add(
+    "GET",
+    "/metrics",
+    discovery.metrics,
+    "read",
+    "discovery",
+    "Metrics for Prometheus",
+    answers={"text/plain": None},
+)
+_discovery("GET", "/openapi.json", discovery.openapi, summary="This document", answers={JSON: dict})

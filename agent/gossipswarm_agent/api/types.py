@@ -208,8 +208,11 @@ class JournalInfo(Body, frozen=True):
     """The agent's journal on disk."""
 
     bytes: Count
-    fsync_p99_ms: float | None
-    records: Count
+    fsync_p99_ms: float
+    records: Annotated[int, Meta(description="appended since the start")]
+    trouble: Annotated[
+        str | None, Meta(description="why it does not hold everything at the moment")
+    ]
 
 
 class AgentInfo(Body, frozen=True):
@@ -242,7 +245,7 @@ class AgentInfo(Body, frozen=True):
     pid: int
     clock_skew_ms: float
     loop_lag_ms: float
-    journal: JournalInfo | None
+    journal: JournalInfo
 
 
 class MemberInfo(Body, frozen=True):
@@ -335,6 +338,12 @@ class ConvergenceParameters(Body, frozen=True):
     wait: Annotated[bool, Meta(description="answer when the threshold is reached")] = False
     threshold: Share | None = None
     timeout: Annotated[Duration, Meta(description="how long to wait; 504 beyond")] = "30s"
+
+
+class ConflictParameters(Body, frozen=True):
+    """Query of the conflicts."""
+
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="of each list, latest first")] = 1000
 
 
 class Conflict(Body, frozen=True):
@@ -433,9 +442,13 @@ class DropRequest(Body, frozen=True):
 
 
 class Released(Body, frozen=True):
-    """Whether what was held back is being merged now."""
+    """Regions that waited for an operator and are being merged with now."""
 
-    released: bool
+    regions: list[str]
+
+
+class Nothing(Body, frozen=True):
+    """No field at all."""
 
 
 class Health(Body, frozen=True):
