@@ -25,10 +25,10 @@ def parse(text: str) -> int:
 
 
 def show(ms: float) -> str:
-    """A duration at a glance: ``7ms``, ``1.2s``, ``30s``, ``5m 03s``, ``2h 05m``."""
-    if ms < 1:
-        return f"{ms:.1f}ms" if ms else "0ms"
-    if ms < 1_000:
+    """A duration at a glance: ``0.4ms``, ``7.2ms``, ``85ms``, ``1.2s``, ``30s``, ``5m 03s``, ``2h 05m``."""
+    if ms < 10:
+        return f"{ms:.1f}".removesuffix(".0") + "ms"
+    if ms < 999.5:
         return f"{ms:.0f}ms"
     seconds = ms / 1_000
     if seconds < 60:

@@ -146,7 +146,7 @@ def _width() -> int:
 
 
 def _prose(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), _width())
+    return textwrap.fill(" ".join(text.split()), _width(), break_on_hyphens=False)
 
 
 def _rows(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -155,7 +155,9 @@ def _rows(pairs: Iterable[tuple[str, str]]) -> list[str]:
     column = min(max((len(name) for name, _ in rows), default=0), 34) + 3
     lines = []
     for name, explanation in rows:
-        wrapped = textwrap.wrap(explanation, max(24, _width() - column - 2)) or [""]
+        wrapped = textwrap.wrap(
+            explanation, max(24, _width() - column - 2), break_on_hyphens=False
+        ) or [""]
         if len(name) + 2 > column:
             lines.append(name)
             name = ""

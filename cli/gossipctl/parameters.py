@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from gossipctl import durations
 from gossipctl.parser import Parser, boolean, choice, count, duration, share
+from gossipctl.suggest import listing
 
 POLICIES = ("vector-clock", "last-write-wins", "max", "min", "union", "manual")
 
@@ -32,14 +34,18 @@ def _policies_by_prefix(text: str) -> dict[str, str]:
     return policies
 
 
-def _one_of(default: str, explained: str, *words: str) -> Parameter:
-    return Parameter(choice(*words), "|".join(words), default, explained)
+def _one_of(placeholder: str, default: str, explained: str, *words: str) -> Parameter:
+    return Parameter(
+        choice(*words), placeholder, default, f"{explained}: {listing(words, last='or')}"
+    )
 
 
 PARAMETERS: dict[str, Parameter] = {
     "fanout": Parameter(count, "N", 3, "peers contacted a round, and arity of the spread trees"),
     "interval": Parameter(duration, "DURATION", 100, "length of a gossip round", "ms"),
-    "mode": _one_of("push-pull", "direction of the random exchange", "push", "pull", "push-pull"),
+    "mode": _one_of(
+        "MODE", "push-pull", "direction of the random exchange", "push", "pull", "push-pull"
+    ),
     "eager": Parameter(
         boolean, "true|false", True, "forward on receipt; false is the textbook mode, on rounds"
     ),
@@ -58,18 +64,21 @@ PARAMETERS: dict[str, Parameter] = {
         duration, "DURATION", 300, "silence between regions before a cut is declared", "ms"
     ),
     "healing-strategy": _one_of(
+        "STRATEGY",
         "merge-last-write-wins",
         "what regions do when they meet again",
         "merge-last-write-wins",
         "merge",
         "manual",
     ),
-    "conflict-resolution": _one_of("vector-clock", "how concurrent writes are decided", *POLICIES),
+    "conflict-resolution": _one_of(
+        "POLICY", "vector-clock", "how concurrent writes are decided", *POLICIES
+    ),
     "conflict-resolution-prefixes": Parameter(
         _policies_by_prefix, "PREFIX=POLICY,...", {}, "exceptions to it below some keys"
     ),
     "compression": _one_of(
-        "delta", "what travels: all, compressed, or only changes", "none", "delta", "zstd"
+        "KIND", "delta", "how much less than everything travels", "none", "delta", "zstd"
     ),
     "region-affinity": Parameter(
         share, "SHARE", 0.7, "share of random exchanges kept in the own region"
@@ -81,7 +90,9 @@ PARAMETERS: dict[str, Parameter] = {
         duration, "DURATION", 500, "how far ahead a clock may run before its writes are held", "ms"
     ),
     "degraded-mode": Parameter(boolean, "true|false", False, "refuse writes, serve reads"),
-    "durability": _one_of("fsync", "when a write is acknowledged", "fsync", "memory"),
+    "durability": _one_of(
+        "WHEN", "fsync", "where a write must be to be acknowledged", "fsync", "memory"
+    ),
     "probe-interval": Parameter(
         duration, "DURATION", 500, "time between failure probes of one agent", "ms"
     ),
@@ -95,15 +106,11 @@ PARAMETERS: dict[str, Parameter] = {
 def add_flags(parser: Parser) -> None:
     """One flag a parameter."""
     for name, parameter in PARAMETERS.items():
-        shown = (
-            str(parameter.default).lower()
-            if isinstance(parameter.default, bool)
-            else parameter.default
-        )
-        default = f"; default {shown}{parameter.unit}" if shown != {} else ""
+        default = parameter.default
+        shown = durations.show(default) if parameter.unit else str(default).lower()
         parser.flag(
             f"--{name}",
             type=parameter.convert,
             metavar=parameter.placeholder,
-            help=f"{parameter.explained}{default}",
+            help=f"{parameter.explained} (default {shown if default != {} else 'none'})",
         )

@@ -23,11 +23,9 @@ def did_you_mean(word: str, known: Iterable[str], *, otherwise: str | None = Non
     return f"did you mean {near}?" if near else otherwise
 
 
-def listing(words: Iterable[str], limit: int = 12) -> str:
+def listing(words: Iterable[str], *, last: str = "and", limit: int = 12) -> str:
     """``a, b and c``; long lists are cut short and say so."""
     known = list(words)
     if len(known) > limit:
         return f"{', '.join(known[:limit])} and {len(known) - limit} more"
-    return " and ".join(
-        part for part in (", ".join(known[:-1]), known[-1] if known else "") if part
-    )
+    return f" {last} ".join(part for part in (", ".join(known[:-1]), *known[-1:]) if part)
