@@ -80,6 +80,8 @@ class Seen(Wire, tag=23, frozen=True):
 
     sender: str
     ranges: Ranges
+    collected: dict[str, int] = {}
+    """Origin to the highest sequence of its tombstones that were collected."""
 
 
 class Identity(Wire, tag=24, frozen=True):

@@ -63,9 +63,8 @@ def check(key: str, *, system: bool = False) -> str:
         raise InvalidKey("the key is empty; expected dotted segments such as app.config")
     if len(key) > MAX_KEY_BYTES or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise InvalidKey(f"the key has over {MAX_KEY_BYTES} bytes: {key[:40]}...")
-    if key[0] == "." or key[-1] == "." or ".." in key:
-        if not all(split(key)):
-            raise InvalidKey(f"the key {key!r} has an empty segment; \\. puts a dot inside one")
+    if (key[0] == "." or key[-1] == "." or ".." in key) and not all(split(key)):
+        raise InvalidKey(f"the key {key!r} has an empty segment; \\. puts a dot inside one")
     if key.count(".") >= MAX_DEPTH and len(split(key)) > MAX_DEPTH:
         raise InvalidKey(f"the key has over {MAX_DEPTH} segments: {key[:40]}...")
     if not key.isprintable() or not key.isascii():
@@ -78,6 +77,17 @@ def check(key: str, *, system: bool = False) -> str:
     if key[0] == "$" and not system:
         raise InvalidKey(f"{split(key)[0]!r} is reserved for the swarm itself")
     return join(split(key)) if "\\" in key else key
+
+
+def child(key: str, name: Any) -> str:
+    """The key of a member of the object at ``key``.
+
+    Raises:
+        InvalidKey: the name is empty or no string, or the key becomes too long or too deep.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidKey(f"the object at {key!r} has a member named {name!r}; expected a word")
+    return check(f"{key}.{escape(name)}", system=True)
 
 
 def flatten(key: str, value: Any) -> dict[str, Any]:
@@ -101,9 +111,7 @@ def _flatten(key: str, value: Any, leaves: dict[str, Any]) -> None:
             )
         return
     for name, member in value.items():
-        if not name:
-            raise InvalidKey(f"an object below {key!r} has an empty member name")
-        _flatten(check(f"{key}.{escape(name)}", system=True), member, leaves)
+        _flatten(child(key, name), member, leaves)
 
 
 def assemble(leaves: Mapping[tuple[str, ...], Any]) -> Any:

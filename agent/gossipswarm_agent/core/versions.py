@@ -71,6 +71,49 @@ class VersionVector:
         self.seen[origin] = last
         self.hash = (self.hash + _mix(salt, last) - (_mix(salt, before) if before else 0)) & _MASK
 
+    def unseen(self, origin: str, first: int, last: int) -> list[tuple[int, int]]:
+        """The ranges of ``first..last`` that were not seen yet."""
+        top = self.seen.get(origin, 0)
+        if last <= top:
+            return []
+        return _subtract((max(first, top + 1), last), self.ahead.get(origin, []))
+
+    def known(self, ranges: Ranges) -> Ranges:
+        """The part of these ranges that was seen."""
+        known: Ranges = {}
+        for origin, spans in ranges.items():
+            seen = [(1, self.seen.get(origin, 0)), *self.ahead.get(origin, ())]
+            parts = [
+                (max(low, first), min(high, last))
+                for low, high in spans
+                for first, last in seen
+                if max(low, first) <= min(high, last)
+            ]
+            if parts:
+                known[origin] = parts
+        return known
+
+    def ranges(self) -> Ranges:
+        """Everything that was seen."""
+        ranges: Ranges = {origin: [(1, last)] for origin, last in self.seen.items()}
+        for origin, spans in self.ahead.items():
+            ranges.setdefault(origin, []).extend(spans)
+        return ranges
+
+    def highest(self, origin: str) -> int:
+        """Largest sequence seen of this origin; 0 if none."""
+        ranges = self.ahead.get(origin)
+        return ranges[-1][1] if ranges else self.seen.get(origin, 0)
+
+    def truncate(self, origin: str, last: int) -> None:
+        """Forget everything of this origin above ``last``."""
+        self.ahead.pop(origin, None)
+        before = self.seen.pop(origin, 0)
+        if before:
+            self.hash = (self.hash - _mix(self._salts[origin], before)) & _MASK
+        if min(before, last):
+            self._raise(origin, min(before, last))
+
     def missing_from(self, seen: dict[str, int], ahead: Ranges) -> Ranges:
         """Ranges seen here that the other vector lacks."""
         lacking: Ranges = {}

@@ -1,0 +1,122 @@
+"""Taking rows out for others: by dot for repair, by bucket for comparison, all of them for a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from gossipswarm_agent.core.batch import Dot, Row, pack, take
+from gossipswarm_agent.core.hashtree import bucket_of
+from gossipswarm_agent.core.messages import Batch, Loss, Ranges, encode
+from gossipswarm_agent.core.store import INDEX_BITS, Store
+
+_BLOCK_BITS: Final = 6
+"""Dots are indexed by blocks of 64 sequences."""
+
+
+class Extract(msgspec.Struct, frozen=True):
+    """What somebody lacks, or a part of it; everything but batches comes with the last part."""
+
+    batches: list[bytes] = []
+    claims: Ranges = {}
+    """Dots of which no row is current any more."""
+    losses: list[Loss] = []
+    collected: bool = False
+    """A tombstone may be among the claims that was collected here: what it deleted has to be found by
+    comparison."""
+
+
+class DotIndex:
+    """Where the rows of a dot are, brought up to date only when somebody asks."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._blocks: dict[str, dict[int, list[int]]] = {}
+        self._indexed = 0
+        self._generation = store.generation
+
+    def rows(self, ranges: Ranges) -> list[Row]:
+        """Current rows of these dots, in the order of their dots."""
+        self._catch_up()
+        store = self._store
+        numbers = set().union(*(self._chunks(origin, spans) for origin, spans in ranges.items()))
+        found: list[Row] = []
+        for number in numbers:
+            origins, sequences = store.chunks[number].dots
+            base = number << INDEX_BITS
+            for index in store.indexes_of_current(number):
+                spans = ranges.get(origins[index])
+                if spans is not None and any(
+                    low <= sequences[index] <= high for low, high in spans
+                ):
+                    found.append(store.row(base + index))
+        found.sort(key=dot_of)
+        return found
+
+    def _chunks(self, origin: str, spans: Iterable[tuple[int, int]]) -> set[int]:
+        blocks = self._blocks.get(origin, {})
+        chunks = self._store.chunks
+        numbers: set[int] = set()
+        for low, high in spans:
+            first, last = low >> _BLOCK_BITS, high >> _BLOCK_BITS
+            if last - first < len(blocks):
+                wanted: Iterable[int] = range(first, last + 1)
+            else:
+                wanted = [block for block in blocks if first <= block <= last]
+            for block in wanted:
+                numbers.update(number for number in blocks.get(block, ()) if number in chunks)
+        return numbers
+
+    def _catch_up(self) -> None:
+        store = self._store
+        if self._generation != store.generation:
+            self._generation = store.generation
+            self._blocks.clear()
+            self._indexed = 0
+        for number in reversed(store.chunks):
+            if number < self._indexed:
+                break
+            for origin, first, dots, _ in store.chunks[number].batch.runs:
+                blocks = self._blocks.setdefault(origin, {})
+                for block in range(first >> _BLOCK_BITS, ((first + dots - 1) >> _BLOCK_BITS) + 1):
+                    blocks.setdefault(block, []).append(number)
+        self._indexed = store.next_number
+
+
+def bucket_rows(store: Store, buckets: Collection[int]) -> list[Row]:
+    """Current rows of these buckets, in the order of their dots."""
+    wanted = frozenset(buckets)
+    rows = [row for key in store.leaves if bucket_of(key) in wanted for row in store.rows(key)]
+    rows.sort(key=dot_of)
+    return rows
+
+
+def encoded_parts(rows: Iterable[Row], sender: str, limit_bytes: int) -> Iterator[bytes]:
+    """These rows as encoded batches of about ``limit_bytes``; larger only where one dot is."""
+    return map(encode, pack(rows, sender, limit_bytes))
+
+
+def snapshot_batches(store: Store, without: Collection[Dot]) -> Iterator[bytes]:
+    """All current rows but these, as encoded batches.
+
+    What is current is decided at once; encoding is done on the way, whatever happens to the store meanwhile.
+    """
+    parts: list[tuple[Batch, Sequence[int]]] = []
+    for number, chunk in store.chunks.items():
+        indexes = store.indexes_of_current(number)
+        if without:
+            dots = list(zip(*chunk.dots, strict=True))
+            indexes = [index for index in indexes if dots[index] not in without]
+        parts.append((chunk.batch, indexes))
+    return (
+        encode(batch if len(indexes) == len(batch.keys) else take(batch, indexes))
+        for batch, indexes in parts
+        if indexes
+    )
+
+
+def dot_of(row: Row) -> Dot:
+    """Sorts rows so that runs come out long."""
+    return (row.origin, row.sequence)
