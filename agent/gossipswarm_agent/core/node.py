@@ -117,7 +117,6 @@ class Node:
         self.state = State(ctx, identity.origin)
         self.membership = Membership(ctx, record)
         self.regions = Regions(ctx, self.membership)
-        self.membership.reachable = self.regions.reachable
         self.floors = Floors(ctx, self.membership, self.regions)
         self.spread = Spread(ctx, self.membership, self.regions)
         self.relay = Relay(ctx, self.regions, self.spread, identity.datagram_limit)
@@ -153,6 +152,7 @@ class Node:
         self._ctx.effects = []
         self._changed_keys.clear()
         self.membership.set_incarnation(self.state.incarnation + 1)
+        self.state.incarnation = self.membership.me.incarnation
         self._apply_settings()
         self._ctx.effects = []
 
@@ -235,6 +235,7 @@ class Node:
             self.rumors.deadline,
             self.repair.deadline,
             self.receipts.deadline,
+            self.skew.deadline,
             self._release_due,
             self._collect_due,
         )
@@ -248,6 +249,7 @@ class Node:
         self.floors.tick(self.state.vector)
         self.repair.tick()
         self.receipts.tick()
+        self.skew.tick()
         if self._release_due <= now:
             self._release_due = float("inf")
             applied = self.state.release()
@@ -294,7 +296,6 @@ class Node:
     def _durable(self, token: int) -> None:
         pending = self._pending.pop(token, None)
         if pending is not None:
-            self.state.confirm(token_batch(pending))
             self._complete(pending)
 
     def _complete(self, pending: _Pending) -> None:
@@ -303,10 +304,11 @@ class Node:
         assert batch is not None
         assert frame is not None
         dots = sum(run[2] for run in batch.runs)
+        self.state.confirm(batch)
         if pending.traced:
-            starts = {dot: key for dot, key in _first_keys(batch)}
+            keys = {result.dot: result.key for result in pending.results}
             for origin, sequence in batch.traced:
-                self.receipts.start(origin, sequence, starts.get((origin, sequence), ""))
+                self.receipts.start(origin, sequence, keys[f"{origin}:{sequence}"])
         self._disseminate(batch, frame, dots)
         self._changed_keys.extend(pending.changed)
         self._ctx.count("writes", dots)
@@ -346,7 +348,12 @@ class Node:
                 self.spread.forward(inbound, sender)
                 continue
             member = members.get(sender)
-            if member is not None and member.region != ctx.region:
+            if (
+                member is not None
+                and member.region != ctx.region
+                and (inbound.hop == 1 or inbound.tree == CROSSLINK)
+            ):
+                # Straight from there: what others passed on proves nothing about the link.
                 self.regions.heard(member.region)
             if type(message) is wire.Batch:
                 self._receive_batch(message, inbound, sender)
@@ -569,10 +576,3 @@ class Node:
         """Visible value of a leaf, as watchers get it."""
         return self.state.change(key)
 
-
-def _first_keys(batch: wire.Batch) -> Iterator[tuple[tuple[str, int], str]]:
-    index = 0
-    for origin, first, dots, rows in batch.runs:
-        for dot in range(first, first + dots):
-            yield (origin, dot), batch.keys[index]
-            index += rows

@@ -39,6 +39,8 @@ from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed
 from gossipswarm_agent.runtime.driver import Driver, read_clocks
 from gossipswarm_agent.runtime.drops import DropList
+from gossipswarm_agent.runtime.hooks import HookRunner
+from gossipswarm_agent.runtime.hooks_file import load_hooks
 from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
 from gossipswarm_agent.runtime.keys import KeyStore
 from gossipswarm_agent.runtime.metrics import Metrics
@@ -103,6 +105,8 @@ class Agent:
         self._seeds: SeedResolver | None = None
         self._transport: Transport | None = None
         self._stopped = False
+        self.hooks: HookRunner | None = None
+        """What an operator wants done on events; None = nothing."""
         self.metrics = Metrics(self)
         journal.on_fsync = self.metrics.fsync.observe
         node.receipts.on_converged = self.metrics.observe_convergence
@@ -126,6 +130,7 @@ class Agent:
         """
         settings = base_settings(config)
         keys = KeyStore(config)
+        hooks = load_hooks(config.hooks) if config.hooks is not None else None
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as undo:
             journal, recovery = await loop.run_in_executor(
@@ -143,6 +148,8 @@ class Agent:
             undo.push_async_callback(transport.close)
             await transport.start()
             agent._begin(recovery)
+            if hooks:
+                agent.hooks = HookRunner(agent, hooks)
             await agent.set_peers(config.seeds, config.declared)
             undo.pop_all()
         _log.info(
@@ -200,6 +207,8 @@ class Agent:
         if self._stopped:
             return
         self._stopped = True
+        if self.hooks is not None:
+            await self.hooks.close()
         if self._seeds is not None:
             await self._seeds.close()
         if leave:

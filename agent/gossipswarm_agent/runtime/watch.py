@@ -69,6 +69,13 @@ class Watcher:
         self._limit = PENDING_LIMIT + len(keys)
         self._ready.set()
 
+    @property
+    def position(self) -> str | None:
+        """The id to resume from, also where nothing changed below the prefix; None while something waits."""
+        if self._pending or self._reset is not None:
+            return None
+        return self._hub.newest
+
     def __aiter__(self) -> Self:
         return self
 
@@ -116,6 +123,11 @@ class Watchers:
 
     def __len__(self) -> int:
         return len(self._watchers)
+
+    @property
+    def newest(self) -> str:
+        """The id of the latest change."""
+        return self.identify(self._last)
 
     def identify(self, number: int) -> str:
         """The id of a change, as it is given to clients."""
