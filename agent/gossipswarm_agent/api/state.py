@@ -72,7 +72,7 @@ def _list_keys(call: Call, prefix: str, wanted: ReadParameters) -> web.Response:
 
 def _not_found(call: Call, key: str) -> Problem:
     parent = next(paths.ancestors(key), "")
-    near = suggestion(key, call.agent.node.state.keys(parent, _NEAR_KEYS, ""))
+    near = suggestion(key, _near_keys(call, parent) or _near_keys(call, ""))
     hint = f"; did you mean {near!r}?" if near else ""
     return Problem(
         404,
@@ -81,6 +81,12 @@ def _not_found(call: Call, key: str) -> Problem:
         key=key,
         suggestions=[near] if near else [],
     )
+
+
+def _near_keys(call: Call, parent: str) -> set[str]:
+    """Keys that are read below a parent: leaves, and what lies above them."""
+    leaves = call.agent.node.state.keys(parent, _NEAR_KEYS, "")
+    return {*leaves, *(above for leaf in leaves for above in paths.ancestors(leaf))}
 
 
 async def put(call: Call) -> web.StreamResponse:
@@ -123,7 +129,7 @@ async def _write(call: Call, op: str, wanted: WriteParameters, value: object) ->
     )
     if waits and result.dot:
         written = await _converged(call, written, wanted)
-    response = _answer(encode_json(written), f'"{result.etag}"')
+    response = _answer(encode_json(written), f'"{result.etag}"' if result.etag else None)
     if request_id is not None:
         response.headers["X-Request-Id"] = request_id
     return response

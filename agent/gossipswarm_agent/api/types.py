@@ -438,7 +438,7 @@ class DropRequest(Body, frozen=True):
 
     inbound: list[str] = []
     outbound: list[str] = []
-    duration_ms: Annotated[int | None, Meta(ge=1, le=86_400_000)] = None
+    duration_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
 
 
 class Released(Body, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -13,14 +12,17 @@ from gossipswarm_agent.api.limits import HEARTBEAT_SECONDS, STALLED_SECONDS
 from gossipswarm_agent.api.times import timestamp
 from gossipswarm_agent.api.types import Changed
 from gossipswarm_agent.core.results import Change, Reset
+from gossipswarm_agent.runtime.watch import Watcher
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
     hdrs.CACHE_CONTROL: "no-store",
     "X-Accel-Buffering": "no",  # proxies in nginx's manner would collect events otherwise
 }
-_HEARTBEAT: Final = b": alive\n\n"
-_HELLO: Final = b"retry: 1000\n: watching\n\n"
+_RETRY: Final = b"retry: 1000\n"
+_DROPPED: Final = b"event: dropped\ndata: {}\n\n"
+_GATHERED_BYTES: Final = 64 << 10
+"""Events that are ready are sent together up to this size."""
 
 
 async def stream_changes(call: Call, prefix: str, since: str | None) -> web.StreamResponse:
@@ -34,10 +36,10 @@ async def stream_changes(call: Call, prefix: str, since: str | None) -> web.Stre
     try:
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(call.request)
-        await _send(response, _HELLO)
-        await _follow(call, response, aiter(watcher))
+        await _send(response, _RETRY + _heartbeat(watcher))
+        await _follow(call, response, watcher)
         if watcher.dropped:
-            await _send(response, b"event: dropped\ndata: {}\n\n")
+            await _send(response, _DROPPED)
     except TimeoutError:
         call.request.protocol.force_close()
     finally:
@@ -45,32 +47,49 @@ async def stream_changes(call: Call, prefix: str, since: str | None) -> web.Stre
     return response
 
 
-async def _follow(
-    call: Call, response: web.StreamResponse, events: AsyncIterator[Change | Reset]
-) -> None:
+async def _follow(call: Call, response: web.StreamResponse, watcher: Watcher) -> None:
     upcoming: asyncio.Future[Change | Reset] | None = None
     try:
         while not call.closing.done():
             if upcoming is None:
-                upcoming = asyncio.ensure_future(anext(events))
+                upcoming = asyncio.ensure_future(anext(watcher))
             await asyncio.wait(
                 (upcoming, call.closing),
                 timeout=HEARTBEAT_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not upcoming.done():
-                await _send(response, _HEARTBEAT)
+                await _send(response, _heartbeat(watcher))
                 continue
-            try:
-                event = upcoming.result()
-            except StopAsyncIteration:
+            taken, upcoming = upcoming, None
+            events, ended = await _gather(watcher, taken)
+            if events:
+                await _send(response, events)
+            if ended:
                 return
-            upcoming = None
-            await _send(response, encode_event(event))
     finally:
         if upcoming is not None:
             upcoming.cancel()
             await asyncio.wait((upcoming,))
+
+
+async def _gather(watcher: Watcher, first: asyncio.Future[Change | Reset]) -> tuple[bytes, bool]:
+    """The first event and those that are ready behind it; whether the watcher has ended."""
+    events = b""
+    try:
+        events = encode_event(first.result())
+        # A position is there once nothing waits: until then the next event does not either.
+        while watcher.position is None and len(events) < _GATHERED_BYTES:
+            events += encode_event(await anext(watcher))
+    except StopAsyncIteration:
+        return events, True
+    return events, False
+
+
+def _heartbeat(watcher: Watcher) -> bytes:
+    """A comment, and where to resume from: a watch of quiet keys must not fall behind the history."""
+    position = watcher.position
+    return b": alive\n\n" if position is None else b": alive\nid: %b\n\n" % position.encode()
 
 
 async def _send(response: web.StreamResponse, data: bytes) -> None:

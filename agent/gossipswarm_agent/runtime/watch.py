@@ -71,8 +71,8 @@ class Watcher:
 
     @property
     def position(self) -> str | None:
-        """The id to resume from, also where nothing changed below the prefix; None while something waits."""
-        if self._pending or self._reset is not None:
+        """The id to resume from, also after changes elsewhere; None while something waits or was lost."""
+        if self._pending or self._reset is not None or self.dropped:
             return None
         return self._hub.newest
 
