@@ -24,6 +24,8 @@ from gossipswarm_agent.runtime.ports import PortInUse, bind_api
 
 DATAGRAM_LIMIT: Final = 60_000
 """Loopback carries large datagrams without fragments, so nearly nothing needs a stream."""
+FIRST_LOOK_SECONDS: Final = 0.002
+LAST_LOOK_SECONDS: Final = 0.05
 DRAIN_SECONDS: Final = 10.0
 DRAIN_ROUNDS: Final = 5
 
@@ -38,7 +40,6 @@ class Hosted:
         self.api_port = api_port
         self.cuts = CutWatch()
         self._server = server
-        self._met = asyncio.Event()
         agent.subscribe(self._notice)
         self.cuts.cut(agent.drops)
 
@@ -76,17 +77,18 @@ class Hosted:
 
     async def joined(self, seconds: float) -> bool:
         """Whether the agent knows a live peer, waiting this long for one."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not self.agent.node.membership.live():
-                    self._met.clear()
-                    await self._met.wait()
-        except TimeoutError:
-            return False
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        pause = FIRST_LOOK_SECONDS
+        # Meeting the swarm is no event: an agent that finds it after a start has seen nobody come up.
+        while not self.agent.node.membership.live():
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK_SECONDS)
         return True
 
     def _notice(self, notice: Notify) -> None:
-        self._met.set()
         self.cuts.notice(notice)
         if notice.event != "member-up":
             config = self.agent.config
