@@ -100,7 +100,10 @@ gossipswarm_leaves 7
 def test_metrics_of_many_agents_are_read_together() -> None:
     families = exposition.collect([PAGE, PAGE.replace("leaves 7", "leaves 9")])
     assert families["gossipswarm_leaves"].samples[("gossipswarm_leaves", ())] == [7.0, 9.0]
-    assert exposition.quantile(families["gossipswarm_hops"], 0.5) == 2.0
+    [hops] = exposition.distributions(families["gossipswarm_hops"])
+    assert (hops.observed, hops.mean) == (20, 2.1)
+    assert hops.quantile(0.05) == 1.0
+    assert hops.quantile(0.5) == 2.0
     [labels] = [labels for _, labels in families["gossipswarm_batches_total"].samples]
     assert dict(labels) == {"kind": "in", "why": 'a\\"b'}
 

@@ -25,6 +25,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "spawn": ("start one agent, or many", "agent"),
         "list": ("list agents", "agent"),
         "logs": ("print an agent's log", "agent"),
+        "env": ("print how to reach an agent's HTTP API", "agent"),
         "stop": ("stop an agent", "agent"),
     },
     "gossip": {

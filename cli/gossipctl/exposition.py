@@ -73,14 +73,43 @@ def resolve(wanted: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def quantile(family: Family, share: float) -> float | None:
-    """A quantile of a histogram over all its series; an upper bound, None without observations."""
-    buckets: dict[float, float] = {}
+class Distribution(NamedTuple):
+    """One series of a histogram, over all agents."""
+
+    labels: tuple[tuple[str, str], ...]
+    buckets: dict[float, float]
+    """Upper bound to observations at or below it."""
+    total: float
+    observed: float
+
+    @property
+    def mean(self) -> float | None:
+        """None without observations."""
+        return self.total / self.observed if self.observed else None
+
+    def quantile(self, share: float) -> float | None:
+        """The bound of the bucket that it falls into; None without observations."""
+        if not self.observed:
+            return None
+        return next(
+            bound for bound, seen in sorted(self.buckets.items()) if seen >= share * self.observed
+        )
+
+
+def distributions(family: Family) -> list[Distribution]:
+    """A histogram's series, each put together from its samples."""
+    buckets: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
+    figures: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for (sample, labels), values in family.samples.items():
         bound = dict(labels).get("le")
-        if sample.endswith("_bucket") and bound is not None:
-            buckets[float(bound)] = buckets.get(float(bound), 0.0) + sum(values)
-    total = max(buckets.values(), default=0.0)
-    if not total:
-        return None
-    return next(bound for bound, seen in sorted(buckets.items()) if seen >= share * total)
+        if bound is None:
+            figures[sample.removeprefix(f"{family.name}_"), labels] = sum(values)
+        else:
+            rest = tuple(label for label in labels if label[0] != "le")
+            buckets.setdefault(rest, {})[float(bound)] = sum(values)
+    return [
+        Distribution(
+            labels, bounds, figures.get(("sum", labels), 0.0), figures.get(("count", labels), 0.0)
+        )
+        for labels, bounds in buckets.items()
+    ]

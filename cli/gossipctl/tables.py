@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,10 +16,17 @@ from gossipctl.output import BAD, GOOD, MIDDLING
 if TYPE_CHECKING:
     from gossipctl.output import Output
 
+GAP = 3
+NARROWEST = 6
+"""Nothing is cut below this width; a still narrower terminal wraps."""
+
 
 def show(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table without lines, as wide as its content or the terminal; long cells are cut with an ellipsis."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    console = Console(file=sys.stdout, no_color=not output.colour, highlight=False)
+    natural = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    widths = fit(natural, console.width - GAP * (len(columns) - 1))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(
@@ -26,10 +34,19 @@ def show(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
             justify="right" if numeric else "left",
             no_wrap=True,
             overflow="ellipsis",
+            width=widths[index],
         )
     for row in rows:
         table.add_row(*(coloured(text) for text in row))
-    Console(file=sys.stdout, no_color=not output.colour, highlight=False).print(table)
+    console.print(table)
+
+
+def fit(natural: Sequence[int], room: int) -> list[int]:
+    """Widths of columns within ``room``: the widest give way first, so that names and states stay whole."""
+    widths = list(natural)
+    while sum(widths) > room and max(widths) > NARROWEST:
+        widths[max(range(len(widths)), key=lambda index: (widths[index], index))] -= 1
+    return widths
 
 
 def coloured(text: str) -> Text:

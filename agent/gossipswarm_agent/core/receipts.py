@@ -280,6 +280,13 @@ class Receipts:
         """Dots of the newest traced writes, newest first."""
         return [dot for dot, _ in zip(reversed(self._writes), range(limit))]
 
+    def newest(self) -> tuple[str, str, int] | None:
+        """Dot, key and start (wall ms) of the newest traced write that is not the swarm's own; None if none."""
+        for (origin, sequence), traced in reversed(self._writes.items()):
+            if not traced.key.startswith("$"):
+                return f"{origin}:{sequence}", traced.key, traced.started_wall
+        return None
+
     def report(self, dot: tuple[str, int], threshold: float | None = None) -> Convergence | None:
         """How far a traced write has come; None if it is not known here."""
         traced = self._writes.get(dot)

@@ -151,6 +151,7 @@ class Hosted:
             "degraded": node.degraded,
             "settings_version": node.settings_version,
             "loop_lag_ms": round(agent.loop_lag_seconds * 1000, 3),
+            "newest_trace": node.receipts.newest(),
             "counters": {
                 **node.counters,
                 "bytes_in": transport.bytes_in,

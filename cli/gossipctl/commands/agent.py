@@ -93,7 +93,6 @@ def _list(invocation: Invocation) -> None:
             "worker": "worker",
             "gossip": "gossip",
             "api": "api",
-            "created_at": "created",
             "capabilities": "capabilities",
             "error": "error",
         },
@@ -133,6 +132,20 @@ def _print_log(invocation: Invocation, line: dict[str, Any]) -> None:
     )
     if line.get("error"):
         out.line(line["error"])
+
+
+def _env_arguments(parser: Parser) -> None:
+    parser.positional("name", nargs="?", metavar="NAME", help="the agent (default: any)")
+
+
+def _env(invocation: Invocation) -> None:
+    address = invocation.swarm.request("resolve", name=invocation.flags.name)
+    values = {"GOSSIPSWARM_API": address["api"], "GOSSIPSWARM_TOKEN": address["token"]}
+    if invocation.output.wants_json:
+        invocation.output.json(values)
+        return
+    for name, value in values.items():
+        invocation.output.line(f"export {name}='{value}'")
 
 
 def _stop_arguments(parser: Parser) -> None:
@@ -177,6 +190,12 @@ COMMANDS = {
         _list_arguments,
         "List agents. Where the output is not a terminal there is no header: one line is one agent.",
         ("agent list --filter active", "agent list --filter active | wc -l", "agent list -o wide"),
+    ),
+    "env": Command(
+        _env,
+        _env_arguments,
+        """Print where an agent's HTTP API is and the token that may write there, as variables for a shell.""",
+        ("agent env gossip-us-east-1", "agent env -o json"),
     ),
     "logs": Command(
         _logs,

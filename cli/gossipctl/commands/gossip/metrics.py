@@ -7,7 +7,7 @@ from typing import Any
 from gossipctl import output, progress, rounds, traces
 from gossipctl.backend import Agent
 from gossipctl.command import Command, Invocation
-from gossipctl.exposition import Family, collect, quantile, resolve
+from gossipctl.exposition import Family, collect, distributions, resolve
 from gossipctl.failures import CommandFailed, UsageError
 from gossipctl.parser import Parser
 from gossipctl.suggest import did_you_mean
@@ -111,18 +111,17 @@ def _overview(invocation: Invocation, families: dict[str, Family], pages: list[s
 
 
 def _headline(family: Family) -> float | str:
+    """One figure for a whole metric: sums of counters, and of gauges what a typical agent has."""
     if family.kind == "histogram":
         observed = sum(
             sum(values)
             for (sample, _), values in family.samples.items()
             if sample.endswith("_count")
         )
-        return f"{observed:g} observations"
-    values = [sum(values) for values in family.samples.values()]
-    if family.kind in SUMMED or len(family.samples) > 1:
-        return _number(sum(values))
-    each = [value for values in family.samples.values() for value in values]
-    return _number(sum(each) / len(each)) if each else 0
+        return f"{observed:g} observed"
+    if family.kind in SUMMED:
+        return _number(sum(map(sum, family.samples.values())))
+    return _number(sum(sum(values) / len(values) for values in family.samples.values()))
 
 
 def _show(invocation: Invocation, family: Family) -> None:
@@ -142,16 +141,33 @@ def _show(invocation: Invocation, family: Family) -> None:
         return
     if out.human:
         output.note(f"{family.name} ({family.kind}): {family.explained}")
+    if family.kind == "histogram" and out.format != "wide":
+        _show_histogram(out, family)
+        return
     figures = ["value"] if family.kind in SUMMED else ["mean", "min", "max"]
     rows = [
         [each["metric"], _shown(each["labels"]), *(each[name] for name in figures)]
         for each in series
     ]
-    if family.kind == "histogram":
-        rows += [
-            [f"p{share * 100:g}", "at most", quantile(family, share)] for share in (0.5, 0.95, 0.99)
-        ]
     out.table(["metric", "labels", *figures], rows)
+
+
+def _show_histogram(out: output.Output, family: Family) -> None:
+    """By labels: how many were observed, their mean and quantiles. The buckets are in -o wide."""
+    rows = [
+        [
+            _shown(dict(each.labels)) or "all",
+            _number(each.observed),
+            each.mean,
+            *(_at_most(each.quantile(share)) for share in (0.5, 0.95, 0.99)),
+        ]
+        for each in distributions(family)
+    ]
+    out.table(["labels", "observed", "mean", "p50", "p95", "p99"], rows)
+
+
+def _at_most(bound: float | None) -> str | None:
+    return None if bound is None else f"≤{bound:g}"
 
 
 def _shown(labels: dict[str, str]) -> str:
