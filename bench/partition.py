@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import Result, Table, ms
 from bench.swarms import REGIONS, Measured, evenly, swarm, until
-from gossipctl.backend import Agent, state_path
+from gossipctl.backend import Agent
 
 SIDES = (("us-east",), ("us-west", "eu-central"))
 SHORTENED = 20
@@ -56,9 +56,9 @@ def _split(measured: Measured, hold: float) -> dict[str, Any]:
         ledger.write(west, f"bench.west.{number}", number)
         time.sleep(0.1)
     dead = sum(
-        member["status"] in ("dead", "left")
+        member.status in ("dead", "left")
         for writer in writers.values()
-        for member in writer.get("/v1/members")["members"]
+        for member in writer.members()
     )
     measured.request("heal")
     healed = time.monotonic()
@@ -87,7 +87,7 @@ def _pair(measured: Measured, hold: float) -> dict[str, Any]:
     while time.monotonic() < ends:
         number += 1
         begun = time.monotonic()
-        east.send("PUT", state_path("bench.pair"), body=number)
+        east.set("bench.pair", number)
         until(
             _reads(west, "bench.pair", number),
             20.0,
@@ -96,9 +96,9 @@ def _pair(measured: Measured, hold: float) -> dict[str, Any]:
         )
         longest_ms = max(longest_ms, (time.monotonic() - begun) * 1000)
         for agent in (east, west):
-            most_groups = max(most_groups, len(agent.get("/v1/partition")["groups"]))
+            most_groups = max(most_groups, len(agent.partition().groups))
         time.sleep(0.25)
-    links = {region["name"]: region["links"] for region in east.get("/v1/regions")["regions"]}
+    links = {region.name: region.links for region in east.regions()}
     measured.request("heal")
     until(measured.agree, 20.0, "all agents hold the same")
     return {
@@ -116,7 +116,7 @@ class _Ledger:
         self.written: list[tuple[str, Any]] = []
 
     def write(self, agent: Agent, key: str, value: Any) -> None:
-        agent.send("PUT", state_path(key), body=value)
+        agent.set(key, value)
         self.written.append((key, value))
 
     def account(self, agents: list[Agent]) -> tuple[Any, int]:
@@ -125,11 +125,8 @@ class _Ledger:
         missing: set[str] = set()
         winners = set()
         for agent in agents:
-            held = agent.get(state_path("bench"))["value"]
-            history = {
-                (each["key"], each["losing_value"])
-                for each in agent.get("/v1/conflicts")["history"]
-            }
+            held = agent.get("bench").value
+            history = {(each.key, each.losing_value) for each in agent.conflicts().history}
             winners.add(held["contested"])
             for key, value in newest.items():
                 _, side, *rest = key.split(".")
@@ -156,8 +153,8 @@ def _equal(measured: Measured) -> bool:
 
 def _reads(agent: Agent, key: str, value: Any) -> Callable[[], bool]:
     def reads() -> bool:
-        found = agent.get_or_none(state_path(key))
-        return found is not None and found["value"] == value
+        found = agent.find(key)
+        return found is not None and found.value == value
 
     return reads
 

@@ -26,7 +26,7 @@ class Table:
     """Rows of text under headings."""
 
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     caption: str = ""
 
     def markdown(self) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.report import Result, Table, ms
 from bench.swarms import Measured, evenly, swarm, until
-from gossipctl.backend import Agent, state_path
-from gossipctl.failures import CommandFailed
+from gossipctl.backend import Agent
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.runtime.agent import Agent as RunningAgent
 from gossipswarm_agent.runtime.config import AgentConfig
+from gossipswarm_client.errors import GossipSwarmError
 
 WRITERS = 6
 
@@ -68,8 +68,8 @@ class _Writer(threading.Thread):
             key = f"w{self.number}k{count}"
             agent = self.agents[count % len(self.agents)]
             try:
-                agent.send("PUT", state_path(f"bench.{key}"), body=count, timeout=5.0)
-            except CommandFailed:
+                agent.set(f"bench.{key}", count, timeout=5.0)
+            except GossipSwarmError:
                 self.refused += 1
                 self.stop.wait(0.01)
             else:
@@ -100,7 +100,7 @@ def _kill(measured: Measured, seconds: float) -> dict[str, Any]:
     acknowledged = {key: value for each in writers for key, value in each.acknowledged.items()}
     missing: set[str] = set()
     for agent in measured.agents():
-        held = agent.get(state_path("bench"))["value"]
+        held = agent.get("bench").value
         missing.update(key for key, value in acknowledged.items() if held.get(key) != value)
     return {
         "acknowledged": len(acknowledged),

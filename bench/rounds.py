@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from bench.report import Result, Table, ms
-from bench.swarms import Measured, evenly, swarm
-from gossipctl.backend import state_path
+from bench.swarms import Measured, convergence, evenly, swarm
 
 MODES: dict[str, dict[str, Any]] = {
     "default": {"eager": True, "mode": "push-pull"},
@@ -43,14 +41,7 @@ of {MODES["textbook"]["interval"]} ms, aligned to the wall clock, so a round is 
 
 def _one(measured: Measured, number: int) -> dict[str, Any]:
     agent = measured.agent("us-east-1")
-    written = agent.send("PUT", state_path("bench.rounds"), body=number, query={"trace": 1})
-    report: dict[str, Any] = agent.get(
-        f"/v1/convergence/{quote(written['dot'], safe='')}",
-        wait="true",
-        threshold=1.0,
-        timeout="30s",
-    )
-    return report
+    return convergence(agent, agent.set("bench.rounds", number, trace=True).dot, 1.0)
 
 
 def _summary(agents: int, mode: str, reports: list[dict[str, Any]]) -> tuple[Table, dict[str, Any]]:

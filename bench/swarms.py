@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from gossipctl.backend import Swarm
+from gossipctl.backend import Agent, Swarm
 from gossipctl.local.client import LocalSwarm
 from gossipctl.local.lifecycle import init
 
@@ -37,12 +38,6 @@ class Measured(Swarm):
                 for _ in self.stream("spawn", region=region, name=region, count=count):
                     pass
 
-    def stats(self) -> list[dict[str, Any]]:
-        """One summary an agent, gathered inside the workers."""
-        result = self.request("stats")
-        agents: list[dict[str, Any]] = result["agents"] if isinstance(result, dict) else result
-        return agents
-
     def agree(self) -> bool:
         """Whether all agents hold the same state and the same history."""
         found = self.stats()
@@ -59,7 +54,7 @@ class Measured(Swarm):
 
         def applied() -> bool:
             return all(
-                settings.items() <= agent.get("/v1/config")["settings"].items()
+                settings.items() <= agent.request("GET", "/v1/config")["settings"].items()
                 for agent in self.agents()
             )
 
@@ -110,6 +105,17 @@ def command(*arguments: str) -> list[str]:
     """The command line of ``gossipctl`` as installed beside this interpreter."""
     installed = Path(sys.executable).with_name("gossipctl")
     return [str(installed), *arguments]
+
+
+def convergence(agent: Agent, dot: str, threshold: float) -> dict[str, Any]:
+    """How a traced write reached this share of the agents; waits for it."""
+    report: dict[str, Any] = agent.request(
+        "GET",
+        f"/v1/convergence/{quote(dot, safe='')}",
+        query={"wait": "true", "threshold": threshold, "timeout": "30s"},
+        timeout=40.0,
+    )
+    return report
 
 
 def gossipctl(*arguments: str) -> Any:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
-from urllib.parse import quote
 
 from bench.report import Result, Table, ms, percentile
-from bench.swarms import Measured, evenly, swarm
-from gossipctl.backend import state_path
+from bench.swarms import Measured, convergence, evenly, swarm
 
 SHARES = (0.95, 0.99, 1.0)
 
@@ -46,14 +43,10 @@ def _write(measured: Measured, writes: int) -> tuple[list[float], dict[float, li
     for number in range(writes):
         agent = rng.choice(addresses)
         begun = time.perf_counter()
-        written = agent.send(
-            "PUT", state_path(f"bench.{number % 20}"), body=number, query={"trace": 1}
-        )
+        written = agent.set(f"bench.{number % 20}", number, trace=True)
         acknowledged.append((time.perf_counter() - begun) * 1000)
-        path = f"/v1/convergence/{quote(written['dot'], safe='')}"
         for share in reversed(SHARES):
-            report: dict[str, Any] = agent.get(path, wait="true", threshold=share, timeout="20s")
-            reached[share].append(report["duration_ms"])
+            reached[share].append(convergence(agent, written.dot, share)["duration_ms"])
     return acknowledged, reached
 
 

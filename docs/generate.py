@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ Conventions that hold for all of them:
 - `--watch` ends when what it watches has settled.
 - Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not converged or timed out, 4 unreachable.
 - `gossipctl` is also installed as `kubectl-gossip`, so that `kubectl gossip ...` is the same program.
+
 """
 
 _PARAMETERS = """\
@@ -73,6 +75,11 @@ def cli_page() -> str:
 def _help(*words: str) -> str:
     printed = io.StringIO()
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": _WIDTH}
+    if words[-1] == "simulate":
+        # It hands over to a program of its own, which does not print through us.
+        line = [sys.executable, "-m", "gossipswarm_simulator", "--help"]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        return f"```text\n{done.stdout.strip()}\n```\n"
     with (
         mock.patch.dict(os.environ, environment),
         contextlib.redirect_stdout(printed),
@@ -100,8 +107,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema["type"] == "object":
         return f"object of {_kind(schema['additionalProperties'])}"
     low, high = schema.get("minimum"), schema.get("maximum")
-    bounds = f", {low:g} to {high:,g}" if low is not None and high is not None else ""
-    return f"{schema['type']}{bounds}".replace(",", " ").replace("  ", ", ", 1)
+    bounds = f" from {low:g} to {high:,.0f}" if low is not None and high is not None else ""
+    return f"{schema['type']}{bounds}"
 
 
 def operations_table() -> str:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -161,14 +160,14 @@ def check_agents(swarm: Swarm) -> None:
     """Every single agent has the same state, the winner, and the loser in its history."""
     agents = swarm.agents()
     assert len(agents) == 150
-    infos = [agent.get("/v1/agent") for agent in agents]
-    assert len({info["state_hash"] for info in infos}) == 1
-    assert len({info["losses_hash"] for info in infos}) == 1
+    infos = [agent.agent() for agent in agents]
+    assert len({info.state_hash for info in infos}) == 1
+    assert len({info.losses_hash for info in infos}) == 1
     for agent in agents:
-        history: list[dict[str, Any]] = agent.get("/v1/conflicts")["history"]
-        lost = [(each["key"], each["losing_value"], each["winning_value"]) for each in history]
+        history = agent.conflicts().history
+        lost = [(each.key, each.losing_value, each.winning_value) for each in history]
         assert lost == [("app.config.cache_ttl", 7200, 1800)], agent.name
-    settings = agents[0].get("/v1/config")["settings"]
+    settings = agents[0].config().settings
     assert settings["fanout"] == 2
     assert settings["interval"] == 200
     assert settings["region_affinity"] == 0.7
@@ -186,9 +185,10 @@ def test_a_write_converges_on_all_of_211_agents(home: Path) -> None:
             *("--agent", "us-east-1", "--wait", "--threshold", "1.0"),
         )
     with_writes = select(None).agent("us-east-1")
-    figures = with_writes.get("/v1/convergence-stats")
+    figures = with_writes.convergence_stats()
     print(f"one write on all 211 agents: {figures}")
-    assert figures["samples"] == 20
-    assert figures["p99_ms"] < 1000
-    values = {agent.get("/v1/state/app.number")["value"] for agent in select(None).agents()}
+    assert figures.samples == 20
+    assert figures.p99_ms is not None
+    assert figures.p99_ms < 1000
+    values = {agent.get("app.number").value for agent in select(None).agents()}
     assert values == {19}
