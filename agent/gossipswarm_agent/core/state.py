@@ -228,7 +228,7 @@ class State:
                 partly = True
                 break
         if not partly:
-            return batch
+            return batch if batch.keys else None
         covers = self.vector.covers
         new: list[int] = []
         index = 0
@@ -494,9 +494,10 @@ class State:
     @property
     def leaf_count(self) -> int:
         """Leaves that are not deleted."""
-        store = self._store
-        revived = sum(1 for key in store.tombstones if key in store.siblings and store.is_live(key))
-        return len(store.leaves) - len(store.tombstones) + revived
+        store, winner = self._store, self.policies.winner
+        undecided = store.tombstones & store.siblings.keys()
+        alive = sum(1 for key in undecided if not winner(store.rows(key)).deleted)
+        return len(store.leaves) - len(store.tombstones) + alive
 
     @property
     def tombstone_count(self) -> int:

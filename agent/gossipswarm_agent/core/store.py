@@ -316,10 +316,6 @@ class Store:
             ):
                 outcome.overlapped.add(prefix)
 
-    def is_live(self, key: str) -> bool:
-        """Whether some current row of a leaf is no deletion."""
-        return any(not row.deleted for row in self.rows(key))
-
     def has_value(self, key: str) -> bool:
         """Whether some current row is neither a deletion nor the mark of an empty object."""
         return any(not row.deleted and row.value != EMPTY_OBJECT for row in self.rows(key))
