@@ -32,11 +32,18 @@ class Measured(Swarm):
     """A running local swarm and what benchmarks ask of it."""
 
     def spawn(self, regions: Mapping[str, int]) -> None:
-        """Start agents called ``<region>-<n>`` and wait until all have joined."""
+        """Start agents called ``<region>-<n>`` and wait until all know all and have caught up."""
         for region, count in regions.items():
             if count:
                 for _ in self.stream("spawn", region=region, name=region, count=count):
                     pass
+
+        def settled() -> bool:
+            found = self.stats()
+            others = len(found) - 1
+            return all(each["ready"] and each["members_alive"] >= others for each in found)
+
+        until(settled, 30.0, "all agents know each other")
 
     def agree(self) -> bool:
         """Whether all agents hold the same state and the same history."""

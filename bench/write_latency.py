@@ -9,6 +9,8 @@ from bench.report import Result, Table, ms, percentile
 from bench.swarms import Measured, convergence, evenly, swarm
 
 SHARES = (0.95, 0.99, 1.0)
+PAUSE = 0.1
+"""Seconds between two writes: above some tens a second agents would take the path for busy times."""
 
 
 def run(*, quick: bool) -> Result:
@@ -23,7 +25,7 @@ def run(*, quick: bool) -> Result:
         title=f"One write, {agents} agents",
         method=f"""
 {agents} agents in three regions on one machine, default parameters, encryption on, journals fsynced. {writes}
-writes, one after another, each at a random agent over its HTTP API, each awaited everywhere before the next. The
+writes, one after another, each at a random agent over its HTTP API, each awaited everywhere, and {PAUSE * 1000:.0f} ms of quiet before the next. The
 times are those of the agents' own receipts, which carry the clock of the receiver: here all have the same.""",
         tables=[Table(("until", "p50", "p95", "p99", "max"), rows)],
         figures={
@@ -47,6 +49,7 @@ def _write(measured: Measured, writes: int) -> tuple[list[float], dict[float, li
         acknowledged.append((time.perf_counter() - begun) * 1000)
         for share in reversed(SHARES):
             reached[share].append(convergence(agent, written.dot, share)["duration_ms"])
+        time.sleep(PAUSE)
     return acknowledged, reached
 
 
