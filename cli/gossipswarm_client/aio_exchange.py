@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from time import monotonic
@@ -136,7 +137,7 @@ class AsyncExchange:
             async with self._open().request(
                 call.method,
                 self._url(call.target),
-                data=call.body,
+                data=_payload(call.body),
                 headers=headers,
                 allow_redirects=False,
             ) as response:
@@ -225,6 +226,11 @@ class AsyncExchange:
             raise TimedOut(f"{self._base} fell silent") from None
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body is sent in pieces, as aiohttp wants it, so that others get a turn."""
+    return io.BytesIO(body) if body is not None and len(body) > 1 << 20 else body
 
 
 class _Sending:

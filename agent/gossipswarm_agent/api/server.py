@@ -18,16 +18,19 @@ from typing import Any, Final
 from aiohttp import web
 
 from gossipswarm_agent.api.access import Gate
-from gossipswarm_agent.api.call import Call
+from gossipswarm_agent.api.call import Call, parse_parameters
 from gossipswarm_agent.api.limits import CLOSE_SECONDS, MAX_CONNECTIONS
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.table import TABLE
+from gossipswarm_agent.api.types import Nothing
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import Tokens
 
 log: Final = logging.getLogger(__name__)
 KEEPALIVE_SECONDS: Final = 75.0
+LINGER_SECONDS: Final = 2.0
+"""How long a body that is refused is read and thrown away, so that its sender gets to see the answer."""
 
 
 class _Connection(web.RequestHandler):
@@ -83,6 +86,8 @@ class _Listener(web.Server):
             path, _, query = request.path_qs.partition("?")
             operation, tail = TABLE.find(request.method, path)
             self._gate.admit(request, operation.scope)
+            if query and operation.query is None:
+                parse_parameters(query, Nothing)
             call = Call(self._agent, request, tail, query, self.closing)
             return await operation.handler(call)
         except Problem as problem:
@@ -139,7 +144,11 @@ async def serve(
     listener on loopback only takes requests that name it by a local name.
     """
     gate = Gate(tokens, local_only=all(_is_loopback(bound) for bound in sockets))
-    options = {"access_log": access_log, "keepalive_timeout": KEEPALIVE_SECONDS}
+    options = {
+        "access_log": access_log,
+        "keepalive_timeout": KEEPALIVE_SECONDS,
+        "lingering_time": LINGER_SECONDS,
+    }
     listener = _Listener(agent, gate, **options)
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
