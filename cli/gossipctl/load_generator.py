@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from gossipctl.backend import Agent
@@ -86,6 +86,13 @@ def _in_loop(work: Callable[[], Awaitable[Result]]) -> Result:
 
 async def _write_all(agents: Sequence[Agent], plan: Plan, progress: Callable[[int], None]) -> Load:
     loop = asyncio.get_running_loop()
+    broken: asyncio.Future[None] = loop.create_future()
+
+    def on_defect(_: object, context: dict[str, Any]) -> None:
+        if not broken.done():
+            broken.set_exception(context.get("exception") or RuntimeError(context["message"]))
+
+    loop.set_exception_handler(on_defect)
     writers = []
     load = Load(0.0, 0.0, [], [])
     for number in range(plan.writers):
@@ -103,27 +110,30 @@ async def _write_all(agents: Sequence[Agent], plan: Plan, progress: Callable[[in
     started = time.monotonic()
     for writer in writers:
         writer.start()
-    await _until_done(writers, load)
+    await _until_done(writers, load, broken)
     seconds = time.monotonic() - started
     return load._replace(started=started, seconds=seconds)
 
 
-async def _until_done(writers: Sequence[_Writer], load: Load) -> None:
-    waiting = {writer.finished for writer in writers}
+async def _until_done(writers: Sequence[_Writer], load: Load, broken: asyncio.Future[None]) -> None:
+    """Wait for all writers; raise the first failure, or a defect of our own."""
+    finished = asyncio.gather(*(writer.finished for writer in writers))
     try:
-        while waiting:
+        while not finished.done():
             before = len(load.latencies)
-            done, waiting = await asyncio.wait(
-                waiting, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+            await asyncio.wait(
+                (finished, broken), timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
-            for finished in done:
-                finished.result()
-            if waiting and not done and len(load.latencies) == before:
+            if broken.done():
+                broken.result()
+            if not finished.done() and len(load.latencies) == before:
                 raise Unreachable(
                     f"no update was acknowledged for {SILENCE_SECONDS:g} s",
                     "see how the swarm is with: gossipctl swarm status --verbose",
                 )
+        finished.result()
     finally:
+        finished.cancel()
         for writer in writers:
             writer.abort()
 
@@ -161,10 +171,10 @@ class _Writer(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an isinstance check: uvloop's transports derive from nothing of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         token = f"Authorization: Bearer {self._agent.token}\r\n" if self._agent.token else ""
-        transport.write(
+        self._transport.write(
             f"POST /v1/batch HTTP/1.1\r\nHost: {urlsplit(self._agent.url).netloc}\r\n{token}"
             "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         )

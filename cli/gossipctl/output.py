@@ -64,7 +64,9 @@ class Output:
             StdoutClosed: the reader has gone.
         """
         try:
-            print(text, flush=True)
+            # In one piece: commands that run side by side share the terminal.
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
         except BrokenPipeError:
             raise StdoutClosed from None
 
@@ -164,6 +166,7 @@ def _styled(text: str, style: str) -> str:
 
 def _to_stderr(text: str) -> None:
     try:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
     except BrokenPipeError:
         raise StdoutClosed from None

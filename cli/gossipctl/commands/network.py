@@ -87,14 +87,34 @@ def _drawn(request: dict[str, Any]) -> str:
     return (" -> " if request.get("one_way") else " | ").join(",".join(side) for side in sides)
 
 
+def _status_arguments(parser: Parser) -> None:
+    parser.switch("--verbose", "-v", help="also what each agent drops, and when it noticed")
+
+
 def _status(invocation: Invocation) -> None:
     swarm, out = invocation.swarm, invocation.output
     status = swarm.request("partition-status")
-    status["history"] = _history(invocation) if status["agents"] else []
+    agents = status.pop("agents")
+    status["history"] = _history(invocation) if agents else []
+    if invocation.flags.verbose:
+        status["agents"] = agents
     if not out.human:
         out.json(status)
         return
     show_partition(out, status)
+    if invocation.flags.verbose:
+        out.line()
+        out.table(
+            ("agent", "region", "drops from", "drops to", "dropped", "detected", "healed"),
+            [
+                [
+                    *(agent[name] for name in ("name", "region", "inbound", "outbound", "dropped")),
+                    _ms(agent["detected_ms"]),
+                    _ms(agent["healed_ms"]),
+                ]
+                for agent in agents
+            ],
+        )
 
 
 def _history(invocation: Invocation) -> list[dict[str, Any]]:
@@ -211,7 +231,7 @@ COMMANDS = {
     ),
     "partition-status": Command(
         _status,
-        no_arguments,
+        _status_arguments,
         "Show which regions reach each other, the cuts in force and past partitions.",
         ("network partition-status", "network partition-status -o json"),
     ),

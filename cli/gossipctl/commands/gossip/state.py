@@ -68,6 +68,10 @@ def _report(invocation: Invocation, agent: Agent, written: Written, verb: str) -
         return
     leaves = "1 leaf" if written.changed == 1 else f"{written.changed} leaves"
     text = f"{written.key} {verb} at {agent.name} ({agent.region}): version {written.version}, {leaves}"
+    if not written.changed:
+        text = (
+            f"{written.key} unchanged at {agent.name} ({agent.region}): version {written.version}"
+        )
     spread = written.convergence
     if spread:
         took = spread.duration_ms
