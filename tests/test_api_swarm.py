@@ -90,8 +90,28 @@ async def test_a_cut_is_declared_listed_and_healed():
         members = (await _get(east, "/v1/members", types.Members)).members
         assert [member.status for member in members] == ["alive", "unreachable", "unreachable"]
 
+        assert [(cut.a, cut.b) for cut in found.cuts] == [
+            ("eu-central", "us-east"),
+            ("us-east", "us-west"),
+        ]
+        [current] = found.history
+        assert current.partition_end is None
+        assert current.affected_regions == sorted(REGIONS)
+        assert 300 <= current.detection_ms < 2000
+        await agents[1].ask("PUT", "/v1/state/written.meanwhile", 1)
+
         await _post(east, "/v1/admin/drop-list", {}, types.DropList)
         await until(lambda: status("healthy"))
+
+        async def caught_up() -> bool:
+            return (await east.ask("GET", "/v1/state/written.meanwhile")).status == 200
+
+        await until(caught_up)
+        healed = await _get(east, "/v1/partition", types.Partition)
+        assert healed.cuts == []
+        [past] = healed.history
+        assert past.partition_end > past.partition_start
+        assert past.healing_time_ms is not None
 
 
 async def test_conflicting_writes_are_listed_with_winner_and_loser():

@@ -135,7 +135,29 @@ def partition(agent: Agent) -> types.Partition:
         status = "detection-off"
     elif len(groups) > 1:
         status = "partitioned"
-    return types.Partition(status=status, groups=groups, cuts=[], history=[])
+    known = agent.partitions
+    return types.Partition(
+        status=status,
+        groups=groups,
+        cuts=[
+            types.Cut(
+                a=cut.a, b=cut.b, since=timestamp(cut.since_ms), detection_ms=cut.detection_ms
+            )
+            for cut in known.cuts
+        ],
+        history=[
+            types.PastPartition(
+                partition_start=timestamp(past.start_ms),
+                partition_end=timestamp(past.end_ms) if past.end_ms is not None else None,
+                affected_regions=past.regions,
+                groups=past.groups,
+                conflicts_resolved=past.conflicts,
+                healing_time_ms=past.healing_ms,
+                detection_ms=past.detection_ms,
+            )
+            for past in reversed(known.history)
+        ],
+    )
 
 
 def conflicts(agent: Agent, limit: int) -> types.Conflicts:

@@ -44,6 +44,7 @@ from gossipswarm_agent.runtime.hooks_file import load_hooks
 from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
 from gossipswarm_agent.runtime.keys import KeyStore
 from gossipswarm_agent.runtime.metrics import Metrics
+from gossipswarm_agent.runtime.partitions import PartitionLog
 from gossipswarm_agent.runtime.ports import GossipSockets, bind_gossip
 from gossipswarm_agent.runtime.seeds import SeedResolver
 from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES, Transport
@@ -97,7 +98,7 @@ class Agent:
         # Not the incarnation: a restored disk may use one again, with other changes.
         stream = f"{self.started_ms:x}{secrets.token_hex(4)}"
         self._watchers = Watchers(stream, node.change, self._leaves)
-        self._driver.on_changed = self._watchers.publish
+        self._driver.on_changed = self._note_changes
         self._subscribers: list[Callable[[Notify], None]] = []
         self._requests: OrderedDict[str, asyncio.Future[list[WriteResult]]] = OrderedDict()
         self._seed_addresses: tuple[Address, ...] = ()
@@ -111,6 +112,8 @@ class Agent:
         journal.on_fsync = self.metrics.fsync.observe
         node.receipts.on_converged = self.metrics.observe_convergence
         self._subscribers.append(self.metrics.observe_notice)
+        self.partitions = PartitionLog(node, self.metrics.healing.observe)
+        """Partitions that this agent lived through."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -214,6 +217,7 @@ class Agent:
         if leave:
             self._driver.handle_all((Leave(),))
         await self._watchers.close()
+        self.partitions.close()
         await self._driver.close()
         if self._transport is not None:
             await self._transport.close()
@@ -430,7 +434,12 @@ class Agent:
         if callback in self._subscribers:
             self._subscribers.remove(callback)
 
+    def _note_changes(self, keys: tuple[str, ...]) -> None:
+        self.partitions.note_changes(keys)
+        self._watchers.publish(keys)
+
     def _announce(self, notice: Notify) -> None:
+        self.partitions.observe(notice)
         if notice.event == "settings":
             self._apply_settings()
         # Not within the handling of an event: whoever listens may write, and must not do harm by failing.
