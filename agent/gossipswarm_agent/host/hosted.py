@@ -26,7 +26,7 @@ DATAGRAM_LIMIT: Final = 60_000
 """Loopback carries large datagrams without fragments, so nearly nothing needs a stream."""
 FIRST_LOOK_SECONDS: Final = 0.002
 LAST_LOOK_SECONDS: Final = 0.05
-DRAIN_SECONDS: Final = 10.0
+DRAIN_SECONDS: Final = 5.0
 DRAIN_ROUNDS: Final = 5
 
 _log = logging.getLogger(__name__)

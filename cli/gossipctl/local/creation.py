@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -52,7 +53,13 @@ class Opened:
 
     def discard(self) -> None:
         """Remove everything again: the swarm never came to life."""
-        shutil.rmtree(self.layout.directory, ignore_errors=True)
+        _remove(self.layout)
+
+
+def _remove(layout: Layout) -> None:
+    shutil.rmtree(layout.directory, ignore_errors=True)
+    with suppress(OSError):  # other swarms are there, or it is not ours to remove
+        layout.root.rmdir()
 
 
 def create(arguments: Mapping[str, Any]) -> Opened:
@@ -94,7 +101,7 @@ def create(arguments: Mapping[str, Any]) -> Opened:
         made.save(layout, spec.uid)
     except BaseException as error:
         if not (isinstance(error, LocalError) and error.reason == "swarm-exists"):
-            shutil.rmtree(layout.directory, ignore_errors=True)
+            _remove(layout)
         os.close(lock)
         raise
     # spec.json makes it exist, so it is written last, once the workers have taken the settings.
