@@ -44,8 +44,9 @@ from gossipswarm_agent.runtime.hooks_file import load_hooks
 from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
 from gossipswarm_agent.runtime.keys import KeyStore
 from gossipswarm_agent.runtime.metrics import Metrics
-from gossipswarm_agent.runtime.partitions import PartitionLog
+from gossipswarm_agent.runtime.partitions import Partition, PartitionLog
 from gossipswarm_agent.runtime.ports import GossipSockets, bind_gossip
+from gossipswarm_agent.runtime.records import Recorder
 from gossipswarm_agent.runtime.seeds import SeedResolver
 from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES, Transport
 from gossipswarm_agent.runtime.watch import Watcher, Watchers
@@ -106,13 +107,14 @@ class Agent:
         self._seeds: SeedResolver | None = None
         self._transport: Transport | None = None
         self._stopped = False
+        self._recorder = Recorder(self)
         self.hooks: HookRunner | None = None
         """What an operator wants done on events; None = nothing."""
         self.metrics = Metrics(self)
         journal.on_fsync = self.metrics.fsync.observe
         node.receipts.on_converged = self.metrics.observe_convergence
         self._subscribers.append(self.metrics.observe_notice)
-        self.partitions = PartitionLog(node, self.metrics.healing.observe)
+        self.partitions = PartitionLog(node, self._healed)
         """Partitions that this agent lived through."""
 
     # --- life -------------------------------------------------------------------------------------
@@ -212,6 +214,7 @@ class Agent:
         self._stopped = True
         if self.hooks is not None:
             await self.hooks.close()
+        await self._recorder.close()
         if self._seeds is not None:
             await self._seeds.close()
         if leave:
@@ -437,6 +440,7 @@ class Agent:
     def _note_changes(self, keys: tuple[str, ...]) -> None:
         self.partitions.note_changes(keys)
         self._watchers.publish(keys)
+        self._recorder.changed(keys)
 
     def _announce(self, notice: Notify) -> None:
         self.partitions.observe(notice)
@@ -446,6 +450,11 @@ class Agent:
         loop = asyncio.get_running_loop()
         for callback in self._subscribers:
             loop.call_soon(callback, notice)
+
+    def _healed(self, partition: Partition) -> None:
+        if partition.healing_ms is not None:
+            self.metrics.healing.observe(partition.healing_ms / 1000)
+        self._recorder.healed(partition)
 
     def _apply_settings(self) -> None:
         if self._transport is not None:

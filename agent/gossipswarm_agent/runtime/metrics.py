@@ -69,8 +69,6 @@ class Metrics(Collector):
         """Something notable happened."""
         if notice.event == "region-cut":
             self.detection.observe(notice.detail["detection_ms"] / 1000)
-        elif notice.event == "partition-healed" and "healing_time_ms" in notice.detail:
-            self.healing.observe(notice.detail["healing_time_ms"] / 1000)
 
     def count_hook(self, event: str, outcome: str) -> None:
         """A hook's action is over."""

@@ -56,8 +56,8 @@ class Partition(msgspec.Struct):
 class PartitionLog:
     """Fed with what the core tells, by its agent, on the event loop."""
 
-    def __init__(self, node: Node, on_healed: Callable[[float], None]) -> None:
-        """``on_healed`` gets the seconds of healing of each partition, once they are known."""
+    def __init__(self, node: Node, on_healed: Callable[[Partition], None]) -> None:
+        """``on_healed`` gets each partition that is over, once it is known how long healing took."""
         self.history: deque[Partition] = deque(maxlen=HISTORY_KEPT)
         """Latest last."""
         self._node = node
@@ -138,7 +138,7 @@ class PartitionLog:
         if healed is not None:
             # Nothing arrived: there was nothing to catch up with.
             healed.healing_ms = healed.healing_ms or 0
-            self._on_healed(healed.healing_ms / 1000)
+            self._on_healed(healed)
 
     def close(self) -> None:
         """Watch no longer."""
