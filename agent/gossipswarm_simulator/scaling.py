@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from gossipswarm_agent.core.messages import MemberRecord
+from gossipswarm_agent.core.messages import MemberRecord, Members
 from gossipswarm_agent.core.settings import Settings
 from gossipswarm_simulator.network import HOME, Link, Network
 from gossipswarm_simulator.world import World
@@ -49,15 +49,15 @@ def settled_world(
     for name in names:
         world.start(name)
     introduce(world)
-    world.run(2.5)
+    world.run(1.5)
     return world
 
 
 def introduce(world: World) -> None:
     """Let everybody know everybody, as if they had joined long ago."""
     records: list[MemberRecord] = [node.membership.me for node in world.nodes()]
-    for node in world.nodes():
-        node.membership.merge(records)
+    for agent in world.agents.values():
+        world.hand_over(agent, Members("introduction", records, flood=False))
 
 
 def measure(
@@ -68,11 +68,11 @@ def measure(
     world = settled_world(agents, seed, settings, away=away, loss=loss)
     names = list(world.agents)
     rounds, threshold, full, messages, size = [], [], [], [], []
+    quiet_messages, quiet_bytes = _background(world)
     for index in range(writes):
         name = world.rng.choice(names)
         node = world.agents[name].node
         assert node is not None
-        quiet_messages, quiet_bytes = _background(world)
         sent, sent_bytes, begun = world.network.sent, world.network.bytes, world.now
         world.write(name, f"scaling.{index}", index, traced=True)
         world.run_until(lambda node=node: _complete(node), 60.0)  # type: ignore[misc]
@@ -84,7 +84,7 @@ def measure(
         full.append(report.full_ms or 0.0)
         messages.append(world.network.sent - sent - quiet_messages * lasted)
         size.append(world.network.bytes - sent_bytes - quiet_bytes * lasted)
-        world.run(2.0)
+        world.run(1.2)
     detection, heal = _partition(world) if partition else (None, None)
     return Spreading(
         agents,
@@ -110,8 +110,8 @@ def _complete(node: object) -> bool:
 def _background(world: World) -> tuple[float, float]:
     """Messages and bytes a second when nothing is written."""
     sent, size = world.network.sent, world.network.bytes
-    world.run(2.0)
-    return (world.network.sent - sent) / 2, (world.network.bytes - size) / 2
+    world.run(1.0)
+    return float(world.network.sent - sent), float(world.network.bytes - size)
 
 
 def _partition(world: World) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from gossipswarm_agent.core.events import (
     Tick,
 )
 from gossipswarm_agent.core.frames import Address, Frame, Inbound
+from gossipswarm_agent.core.messages import Message, encode
 from gossipswarm_agent.core.node import Node, NodeIdentity
 from gossipswarm_agent.core.settings import Settings
 from gossipswarm_simulator.network import Network
@@ -194,6 +195,14 @@ class World:
         effects = node.handle(event, self._instant(agent))
         self._carry_out(agent, effects)
         self._arm(agent)
+
+    def hand_over(self, agent: Agent, message: Message) -> None:
+        """Give an agent a message as if it had just come, point to point."""
+        number = next(self._frames).to_bytes(12, "big")
+        inbound = Inbound(
+            Frame(encode(message), number), 1, 0, agent.address, number[:8], int.from_bytes(number[8:])
+        )
+        self.feed(agent, Received([inbound]))
 
     def _carry_out(self, agent: Agent, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -162,7 +162,7 @@ class Floors:
     def _report(self, relay: str) -> None:
         now = self._ctx.now.mono
         changed = self._reported != (relay, self._current)
-        rested = now - self._changed_at >= REST or now - self._reported_at >= RESTLESS
+        rested = now >= self._changed_at + REST or now >= self._reported_at + RESTLESS
         if (changed and rested) or now >= self._refresh_at:
             self._reported = (relay, self._current)
             self._reported_at = now

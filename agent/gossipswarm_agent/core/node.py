@@ -405,7 +405,9 @@ class Node:
                 if any(low <= dot[1] <= high for low, high in applied.fresh.get(dot[0], ()))
             ]
             self.receipts.owe(fresh_dots, hop)
-        if inbound is not None:
+        if inbound is None:
+            self.receipts.repaired(applied.fresh)
+        else:
             if not self._ctx.settings.eager:
                 self.rumors.hear(inbound.frame, inbound.hop + 1)
             if self.state.vector.ahead:
@@ -462,7 +464,7 @@ class Node:
             case wire.Receipt():
                 self.receipts.handle_receipt(message)
             case wire.ReceiptRequest():
-                self.receipts.handle_request(message, inbound)
+                self.receipts.handle_request(message)
             case wire.TreeRequest():
                 self.repair.handle_tree_request(message, address)
             case wire.TreeReply():

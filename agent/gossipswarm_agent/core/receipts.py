@@ -15,9 +15,8 @@ import msgspec
 
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Notify, Reply
-from gossipswarm_agent.core.frames import Inbound
 from gossipswarm_agent.core.membership import Membership
-from gossipswarm_agent.core.messages import Receipt, ReceiptRequest
+from gossipswarm_agent.core.messages import Ranges, Receipt, ReceiptRequest
 from gossipswarm_agent.core.versions import VersionVector, agent_of
 
 WRITES_KEPT: Final = 4096
@@ -26,6 +25,8 @@ ASK_AFTER: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds after which agents that have not answered are asked."""
 ASK_AT_MOST: Final = 64
 SAMPLES_KEPT: Final = 4096
+REPAIRS_REMEMBERED: Final = 64
+"""Repairs whose time is kept, for origins that ask about what came by them."""
 REPAIRED: Final = 0
 """Hop of a row that came by repair."""
 
@@ -111,6 +112,7 @@ class Receipts:
         self._open: deque[tuple[float, tuple[str, int]]] = deque()
         self._owed: dict[str, list[tuple[str, int, int, int]]] = {}
         self._waiters: list[_Waiter] = []
+        self._repaired: deque[tuple[Ranges, int]] = deque(maxlen=REPAIRS_REMEMBERED)
         self.samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
         """Milliseconds until every agent held a traced write, newest last."""
         self.on_converged: Callable[[float, float], None] = lambda threshold, seconds: None
@@ -228,11 +230,20 @@ class Receipts:
                     receipt = Receipt(self._ctx.name, dots[first : first + 24])
                     self._ctx.send([member.address], receipt)
 
-    def handle_request(self, message: ReceiptRequest, inbound: Inbound) -> None:
+    def repaired(self, fresh: Ranges) -> None:
+        """These dots came by repair, which does not say which of them are traced."""
+        self._repaired.append((fresh, self._ctx.now.wall))
+
+    def handle_request(self, message: ReceiptRequest) -> None:
         """Somebody asks whether we hold a dot."""
-        del inbound
-        if self._vector.covers(message.origin, message.sequence):
-            self.owe([(message.origin, message.sequence)], REPAIRED)
+        origin, sequence = message.origin, message.sequence
+        if not self._vector.covers(origin, sequence):
+            return
+        wall = self._ctx.now.wall
+        for fresh, at in self._repaired:
+            if any(low <= sequence <= high for low, high in fresh.get(origin, ())):
+                wall = at
+        self._owed.setdefault(agent_of(origin), []).append((origin, sequence, REPAIRED, wall))
 
     # --- time -------------------------------------------------------------------------------------
 

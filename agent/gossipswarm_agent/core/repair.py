@@ -130,7 +130,7 @@ class Repair:
         interval = self._ctx.settings.interval / 1000
         if self._busy():
             return max(interval, BUSY_INTERVAL)
-        if self._ctx.now.mono - self._news_at <= ACTIVE_FOR:
+        if self._ctx.now.mono - self._news_at <= ACTIVE_FOR or not self._ctx.settings.eager:
             return interval
         return max(interval, IDLE_INTERVAL)
 
@@ -181,7 +181,8 @@ class Repair:
         if message.vector == self._state.vector.hash:
             self.synced = True
             return
-        if now - self._news_at < SETTLE and now - self._exchanged_at < SETTLE_LIMIT:
+        in_flight = self._ctx.settings.eager and now - self._news_at < SETTLE
+        if in_flight and now - self._exchanged_at < SETTLE_LIMIT:
             self._ctx.count("digests_in_flight")
             return
         self._exchanged_at = now

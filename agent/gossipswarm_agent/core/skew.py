@@ -31,7 +31,7 @@ class SkewJudge:
         self._clock = clock
         self._told: dict[str, float] = {}
         self._accusers: dict[str, float] = {}
-        self._trust_again = 0.0
+        self._trust_again = float("inf")
         self.ahead_ms = 0
         """By how much others say this clock is ahead; 0 = nobody does."""
 
@@ -50,8 +50,6 @@ class SkewJudge:
     def accused(self, message: ClockSkew) -> None:
         """Somebody says that our clock is ahead."""
         now = self._ctx.now.mono
-        if now >= self._trust_again:
-            self._restore_trust()
         self._accusers[message.sender] = now
         recent = [at for at in self._accusers.values() if now - at <= BELIEVE_FOR]
         others = len(self._membership.live())
@@ -65,7 +63,15 @@ class SkewJudge:
                 Notify("clock-skew", {"ahead_ms": message.ahead, "accusers": len(recent)})
             )
 
-    def _restore_trust(self) -> None:
-        self._accusers.clear()
-        self._clock.trusts_wall = True
-        self.ahead_ms = 0
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` is next needed."""
+        return self._trust_again
+
+    def tick(self) -> None:
+        """Trust the wall clock again once nobody has complained for a while."""
+        if self._ctx.now.mono >= self._trust_again:
+            self._trust_again = float("inf")
+            self._accusers.clear()
+            self._clock.trusts_wall = True
+            self.ahead_ms = 0

@@ -12,7 +12,7 @@ Hop and tree are hints outside the seal: a forged one can waste a datagram, noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from gossipswarm_agent.core import trees
@@ -84,6 +84,7 @@ class Spread:
         settings = self._ctx.settings
         view = (
             self._membership.version,
+            self._membership.suspicion_version,
             self._regions.version,
             settings.fanout,
             settings.cross_region_fanout,
@@ -132,7 +133,7 @@ class Spread:
         return self._addresses(dict.fromkeys(targets), me)
 
     def _entries_beyond(
-        self, regions: dict[str, Sequence[Member]], origin_region: str, root: str, tree: int
+        self, regions: Mapping[str, Sequence[Member]], origin_region: str, root: str, tree: int
     ) -> list[str]:
         """Entry agents of the regions that ours hands the root's frames to."""
         found: list[str] = []
