@@ -9,6 +9,7 @@ import socket
 import aiohttp
 import pytest
 
+from gossipswarm_agent.api import call
 from gossipswarm_agent.api import server as api_server
 from gossipswarm_agent.api.server import serve
 from gossipswarm_agent.runtime.config import Tokens
@@ -102,6 +103,18 @@ async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch):
                 return False
 
         await until(free_again)
+
+
+async def test_a_body_that_does_not_come_is_given_up(monkeypatch):
+    monkeypatch.setattr(call, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(api_server, "LINGER_SECONDS", 0.1)
+    async with one_agent() as agent:
+        head = b"PUT /v1/state/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+
+        answer = await agent.raw(head + b"[1")
+
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"reason":"request-timeout"' in answer
 
 
 async def test_a_fault_of_ours_is_a_problem_and_a_log_entry(monkeypatch, caplog):

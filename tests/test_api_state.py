@@ -112,7 +112,10 @@ async def test_the_root_reads_everything_but_the_swarms_own_keys(agent):
     await agent.ask("PUT", "/v1/state/b.c", 2)
     await agent.ask("PATCH", "/v1/config", {"fanout": 4})
 
-    assert (await agent.ask("GET", "/v1/state")).document["value"] == {"a": 1, "b": {"c": 2}}
+    found = (await agent.ask("GET", "/v1/state")).document["value"]
+
+    assert (found["a"], found["b"]) == (1, {"c": 2})
+    assert "$swarm" not in found
 
 
 async def test_keys_are_listed_in_pages(agent):
@@ -207,6 +210,16 @@ async def test_two_writes_with_one_request_id_are_one(agent):
     assert again.document == first.document
     assert again.headers["X-Request-Id"] == "deploy-17"
     assert (await agent.ask("GET", "/v1/state/a")).document["value"] == 2
+
+
+async def test_an_id_that_is_used_again_does_not_swallow_another_write(agent):
+    headers = {"X-Request-Id": "not-very-random"}
+    await agent.ask("PUT", "/v1/state/a", 1, headers=headers)
+
+    await agent.ask("PUT", "/v1/state/a", 2, headers=headers)
+    await agent.ask("PUT", "/v1/state/b", 1, headers=headers)
+
+    assert (await agent.ask("GET", "/v1/state")).document["value"] == {"a": 2, "b": 1}
 
 
 # Waiting

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
@@ -190,9 +191,10 @@ class AsyncExchange:
         while True:
             pause = 0.0
             try:
-                async for change in self._watch_once(prefix, parser, ends):
-                    backoff.reset()
-                    yield change
+                async with aclosing(self._watch_once(prefix, parser, ends)) as changes:
+                    async for change in changes:
+                        backoff.reset()
+                        yield change
             except (Unreachable, Unavailable, Throttled) as error:
                 pause = max(backoff.next(), getattr(error, "retry_after", None) or 0.0)
             if monotonic() + pause >= ends:
@@ -202,7 +204,7 @@ class AsyncExchange:
 
     async def _watch_once(
         self, prefix: str, parser: EventParser, ends: float
-    ) -> AsyncIterator[results.Change | results.Reset]:
+    ) -> AsyncGenerator[results.Change | results.Reset, None]:
         headers = {"Accept": "text/event-stream"}
         if parser.last_id:
             headers["Last-Event-ID"] = parser.last_id

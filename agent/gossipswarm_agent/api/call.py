@@ -9,8 +9,10 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
 
 from gossipswarm_agent.api.limits import (
+    BODY_SECONDS,
     MAX_BODY_BYTES,
     MAX_NESTING,
     MAX_PARAMETERS,
@@ -69,7 +71,11 @@ class Call:
         return parse_parameters(self.query, kind) if self.query else kind()
 
     async def body(self, limit: int = MAX_BODY_BYTES) -> bytes:
-        """The whole body. Raises Problem 413 beyond ``limit`` bytes."""
+        """The whole body.
+
+        Raises:
+            Problem: 408 too slow, 413 beyond ``limit`` bytes, 417 for an expectation that is not known.
+        """
         request = self.request
         length = request.headers.get(hdrs.CONTENT_LENGTH)
         if length is not None and int(length) > limit:
@@ -77,16 +83,26 @@ class Call:
         if hdrs.EXPECT in request.headers:
             await self.expect_continue()
         content = request.content
-        body = await content.readany()
-        if content.at_eof():
-            return self._checked(body, limit)
-        parts, size = [body], len(body)
-        while not content.at_eof():
-            part = await content.readany()
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                break
+        if content.is_eof():  # as a rule it came with the head
+            return self._checked(content.read_nowait(), limit)
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while not content.at_eof() and size <= limit:
+                    part = await content.readany()
+                    parts.append(part)
+                    size += len(part)
+        except TimeoutError:
+            raise Problem(
+                408,
+                "request-timeout",
+                f"the body did not come within {BODY_SECONDS:g} s",
+                close=True,
+            ) from None
+        except RequestPayloadError as error:
+            raise Problem(
+                400, "malformed-request", f"the body broke: {error}", close=True
+            ) from None
         return self._checked(b"".join(parts), limit)
 
     def _checked(self, body: bytes, limit: int) -> bytes:
@@ -102,20 +118,21 @@ class Call:
         await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         writer.output_size = 0  # the interim answer must not count as a begun response
 
-    async def json(self) -> Any:
-        """The body as a JSON value that every agent can hold.
+    async def json_and_body(self) -> tuple[Any, bytes]:
+        """The body as a JSON value that every agent can hold, and as it came.
 
         Raises:
             Problem: 400 malformed, 413 too large, 415 not JSON by its own account, 422 beyond limits.
         """
         self.expect_json()
-        return decode_value(await self.body())
+        body = await self.body()
+        return decode_value(body), body
 
     async def document(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body as the decoder's type; an empty body is an empty object.
 
         Raises:
-            Problem: as ``json``, and 422 naming the field.
+            Problem: as ``json_and_body``, and 422 naming the field.
         """
         self.expect_json()
         body = await self.body() or b"{}"

@@ -171,7 +171,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     types.Config: {"version": 1, "settings": msgspec.to_builtins(DEFAULTS)},
     Settings: {"fanout": 5, "interval": 50, "mode": "push-pull"},
     types.DegradedMode: {"enabled": True, "scope": "swarm"},
-    types.AntiEntropy: {"force": True, "peer": "gossip-us-west-1"},
+    types.AntiEntropy: {"peer": "gossip-us-west-1"},
     types.AntiEntropyReport: {
         "peer": "gossip-us-west-1",
         "buckets_compared": 256,

@@ -16,9 +16,6 @@ MAX_NESTING: Final = 64
 BATCH_LINES: Final = 256
 """Lines of a batch that are written as one group, sharing one journal commit."""
 
-BATCH_GROUPS_IN_FLIGHT: Final = 4
-"""Groups of one batch that wait for the disk at a time; beyond, the request is read no further."""
-
 MAX_CONNECTIONS: Final = 1024
 """Open connections of one listener: a further one is closed at once and counted."""
 
@@ -30,6 +27,9 @@ MAX_PARAMETERS: Final = 32
 
 MAX_LISTED_KEYS: Final = 10_000
 """Keys of one page of a listing; the rest follows with ``after``."""
+
+BODY_SECONDS: Final = 60.0
+"""A body that takes longer to arrive is given up: 408."""
 
 STALLED_SECONDS: Final = 30.0
 """A watcher or batch client that takes nothing for so long is disconnected."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ from gossipswarm_agent.runtime.metrics import program_version
 if TYPE_CHECKING:
     from gossipswarm_agent.core.receipts import Convergence
     from gossipswarm_agent.runtime.agent import Agent
+
+_VERSION: Final = program_version()
 
 
 def _address(host: str, port: int) -> str:
@@ -54,7 +56,7 @@ def agent_info(agent: Agent) -> types.AgentInfo:
         settings_version=node.settings_version,
         started_at=timestamp(agent.started_ms),
         labels=config.labels,
-        version=program_version(),
+        version=_VERSION,
         pid=os.getpid(),
         clock_skew_ms=float(node.skew.ahead_ms),
         loop_lag_ms=round(agent.loop_lag_seconds * 1000, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -34,7 +35,7 @@ async def read(call: Call) -> web.StreamResponse:
     wanted = call.parameters(ReadParameters) if call.query else _READ
     if key:
         key = paths.check(key, system=True)
-    if wanted.watch:
+    if wanted.watch and call.request.method != hdrs.METH_HEAD:
         return await stream_changes(call, key, wanted.since)
     if wanted.keys:
         return _list_keys(call, key, wanted)
@@ -92,28 +93,32 @@ def _near_keys(call: Call, parent: str) -> set[str]:
 async def put(call: Call) -> web.StreamResponse:
     """PUT: replace the subtree, or store the value as one leaf."""
     wanted = call.parameters(PutParameters) if call.query else _PUT
-    return await _write(call, wanted.op, wanted, await call.json())
+    return await _write(call, wanted.op, wanted, await call.json_and_body())
 
 
 async def patch(call: Call) -> web.StreamResponse:
     """PATCH: an RFC 7396 merge patch."""
     wanted = call.parameters(WriteParameters) if call.query else _PUT
-    return await _write(call, "merge", wanted, await call.json())
+    return await _write(call, "merge", wanted, await call.json_and_body())
 
 
 async def delete(call: Call) -> web.StreamResponse:
     """DELETE: the key and all below it."""
     wanted = call.parameters(WriteParameters) if call.query else _PUT
-    return await _write(call, "delete", wanted, None)
+    return await _write(call, "delete", wanted, (None, b""))
 
 
 _PUT: Final = PutParameters()
 
 
-async def _write(call: Call, op: str, wanted: WriteParameters, value: object) -> web.Response:
+async def _write(
+    call: Call, op: str, wanted: WriteParameters, sent: tuple[object, bytes]
+) -> web.Response:
     agent = call.agent
     key = call.key()
-    request_id = call.request_id()
+    value, body = sent
+    given_id = call.request_id()
+    request_id = None if given_id is None else _write_id(given_id, op, key, body)
     mutation = Mutation(op, key, value, _condition(call, key))
     waits = wanted.wait is not None
     [result] = await agent.write([mutation], traced=wanted.trace or waits, request_id=request_id)
@@ -130,9 +135,17 @@ async def _write(call: Call, op: str, wanted: WriteParameters, value: object) ->
     if waits and result.dot:
         written = await _converged(call, written, wanted)
     response = _answer(encode_json(written), f'"{result.etag}"' if result.etag else None)
-    if request_id is not None:
-        response.headers["X-Request-Id"] = request_id
+    if given_id is not None:
+        response.headers["X-Request-Id"] = given_id
     return response
+
+
+def _write_id(given: str, op: str, key: str, body: bytes) -> str:
+    """What makes two requests the same write: an id that is used again for another one must not swallow it."""
+    digest = blake2b(
+        b"\0".join((op.encode(), key.encode("utf-8", "replace"), body)), digest_size=12
+    )
+    return f"{given} {digest.hexdigest()}"
 
 
 async def _converged(call: Call, written: Written, wanted: WriteParameters) -> Written:

@@ -388,8 +388,9 @@ class DegradedMode(Body, frozen=True):
 class AntiEntropy(Body, frozen=True):
     """Compare everything with one peer now."""
 
-    force: bool = True
-    peer: str | None = None
+    peer: Annotated[str | None, Meta(description="name of a live member; null: a random one")] = (
+        None
+    )
     timeout: Duration = "30s"
 
 
@@ -449,6 +450,37 @@ class Released(Body, frozen=True):
 
 class Nothing(Body, frozen=True):
     """No field at all."""
+
+
+class HookOutcome(Body, frozen=True):
+    """How one action of a hook ended."""
+
+    event: str
+    action: str
+    status: Literal["done", "failed"]
+    message: Annotated[str, Meta(description="what it said, or why it failed")]
+    duration_ms: float
+    at: Timestamp
+
+
+class Hooks(Body, frozen=True):
+    """Actions by event, in their order, and how the last ones ended, oldest first."""
+
+    events: dict[str, list[str]]
+    outcomes: list[HookOutcome]
+
+
+class HookCall(Body, frozen=True):
+    """Say that an event has happened: its actions are carried out now, at this agent."""
+
+    event: str
+    detail: Annotated[dict[str, Any], Meta(description="what the event tells its actions")] = {}
+
+
+class HookOutcomes(Body, frozen=True):
+    """How each action of the event ended, in their order."""
+
+    outcomes: list[HookOutcome]
 
 
 class Health(Body, frozen=True):
