@@ -240,10 +240,12 @@ async def _converse(process: asyncio.subprocess.Process, document: bytes) -> byt
     """Give the event to the program and read what it says, keeping the end of it."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with suppress(ConnectionError):  # it may not care for its input
+    # It may not care for its input, or have ended already: uvloop calls that a RuntimeError.
+    with suppress(ConnectionError, RuntimeError):
         process.stdin.write(document)
         await process.stdin.drain()
-    process.stdin.close()
+    with suppress(ConnectionError, RuntimeError):
+        process.stdin.close()
     kept = b""
     while piece := await process.stdout.read(1 << 16):
         kept = (kept + piece)[-OUTPUT_KEPT:]

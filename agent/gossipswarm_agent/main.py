@@ -1,0 +1,126 @@
+"""``gossipswarm-agent``: one agent, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from gossipswarm_agent.api.server import serve
+from gossipswarm_agent.runtime import configuration
+from gossipswarm_agent.runtime.agent import Agent
+from gossipswarm_agent.runtime.config import ConfigError
+from gossipswarm_agent.runtime.configuration import Options
+from gossipswarm_agent.runtime.journal import JournalError
+from gossipswarm_agent.runtime.logs import log_to_stderr
+from gossipswarm_agent.runtime.ports import bind_api
+
+RELOAD_SECONDS: Final = 5.0
+"""Between two looks at whether the configuration file has changed."""
+FAILED, MISUSED = 1, 2
+
+_log = logging.getLogger(__name__)
+
+
+def run() -> None:
+    """Run one agent; the process exits with 0, 1 (it failed) or 2 (it was told nonsense)."""
+    faulthandler.enable()
+    try:
+        options, path = configuration.load(sys.argv[1:], os.environ)
+        log_to_stderr(options.log_format, options.log_level)
+        uvloop.run(_serve(options, path))
+    except ConfigError as error:
+        print(f"gossipswarm-agent: {error}", file=sys.stderr)
+        sys.exit(MISUSED)
+    except (JournalError, OSError) as error:
+        print(f"gossipswarm-agent: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+async def _serve(options: Options, path: Path | None) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as undo:
+        bound = bind_api(options.api_host or options.host, options.api_port)
+        undo.callback(bound.close)
+        config = configuration.agent_config(options, bound.getsockname()[1])
+        tls = _tls(options)
+        agent = await Agent.start(config)
+        undo.push_async_callback(agent.stop)
+        server = await serve(agent, sockets=[bound], tokens=config.tokens, tls=tls)
+        undo.push_async_callback(server.close)
+        if options.local_api_port is not None:
+            local = await serve(agent, sockets=[_bind_local(options.local_api_port)])
+            undo.push_async_callback(local.close)
+        # What is there now lives as long as the process: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        async with asyncio.TaskGroup() as tasks:
+            follower = tasks.create_task(_follow(path, options, agent), name="configuration")
+            await stopping.wait()
+            _log.info("stopping", extra={"agent": config.name})
+            follower.cancel()
+
+
+def _bind_local(port: int) -> socket.socket:
+    return bind_api("127.0.0.1", port)
+
+
+def _tls(options: Options) -> ssl.SSLContext | None:
+    if options.tls_certificate is None and options.tls_key is None:
+        return None
+    if options.tls_certificate is None or options.tls_key is None:
+        raise ConfigError("tls_certificate and tls_key go together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_certificate, options.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"cannot use the certificate {options.tls_certificate}: {error}"
+        ) from None
+    return context
+
+
+async def _follow(path: Path | None, options: Options, agent: Agent) -> None:
+    """Take seeds and declared members over from the file whenever it changes."""
+    if path is None:
+        return
+    known = options
+    seen = _stamp(path)
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        stamp = _stamp(path)
+        if stamp == seen:
+            continue
+        seen = stamp
+        try:
+            latest, _ = configuration.load(sys.argv[1:], os.environ)
+            seeds = configuration.parse_seeds(latest.seeds)
+        except ConfigError as error:
+            _log.error("the changed configuration is of no use", extra={"error": str(error)})
+            continue
+        if (latest.seeds, latest.declared) != (known.seeds, known.declared):
+            await agent.set_peers(seeds, latest.declared)
+            _log.info("peers as configured", extra={"seeds": latest.seeds})
+        known = latest
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
