@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import tracemalloc
 
 import aiohttp
 import pytest
@@ -150,3 +151,21 @@ async def test_requests_on_one_connection_are_answered_in_order():
 
         assert answer.count(b"HTTP/1.1 200 OK") == 3
         assert answer.index(b'"incarnation"') < answer.index(b'"settings"') < answer.index(b'"ok"')
+
+
+async def test_a_further_listener_costs_next_to_nothing():
+    async with one_agent() as agent:
+        first = await serve(agent.agent, sockets=[bind_api("127.0.0.1")])
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            servers = [
+                await serve(agent.agent, sockets=[bind_api("127.0.0.1")]) for _ in range(100)
+            ]
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            for server in (first, *servers):
+                await server.close()
+
+        assert (after - before) / 100 < 10 << 10
