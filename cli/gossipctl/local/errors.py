@@ -6,6 +6,8 @@ import errno
 from collections.abc import Iterable
 from typing import Any, Final
 
+from gossipctl.suggest import nearest
+
 FAILED: Final = 1
 USAGE: Final = 2
 TIMED_OUT: Final = 3
@@ -48,12 +50,11 @@ class LocalError(Exception):
 
 def suggestion(wrong: str, known: Iterable[str], what: str) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them if they are few."""
-    import difflib
 
     names = sorted(known)
-    near = difflib.get_close_matches(wrong, names, n=1)
+    near = nearest(wrong, names)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {near}?"
     if not names:
         return f"there is no {what} yet"
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

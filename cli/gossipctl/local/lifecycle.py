@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from gossipctl.local.layout import Layout, is_locked
 from gossipctl.local.manifest import parse
 
 START_SECONDS: Final = 60.0
+_IN_TRANSITION: Final = {"swarm-down", "supervisor-gone", "swarm-running"}
 
 
 def init(**spec: Any) -> dict[str, Any]:
@@ -30,12 +32,19 @@ def init(**spec: Any) -> dict[str, Any]:
 def up(name: str | None = None) -> dict[str, Any]:
     """Start a swarm that is down, with all its agents and data; its status, also if it was running."""
     name = select(name)
-    with_running = LocalSwarm(name)
-    if with_running.running:
-        with with_running as swarm:
-            status: dict[str, Any] = swarm.request("status")
-            return status
-    return start_supervisor({"name": name})
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if not is_locked(Layout(name).lock):
+                return start_supervisor({"name": name})
+            with LocalSwarm(name) as swarm:
+                status: dict[str, Any] = swarm.request("status")
+                return status
+        except LocalError as error:
+            # Another one is on its way up, or down: either will be over soon.
+            if error.reason not in _IN_TRANSITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def apply(manifest: Mapping[str, Any]) -> dict[str, Any]:
