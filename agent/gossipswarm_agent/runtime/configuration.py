@@ -32,7 +32,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 # Kubernetes describes every Service of the namespace in the environment of every container.
 _SERVICE_LINK: Final = re.compile(
-    r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"
+    r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=[a-z]+://"
 )
 _SEED: Final = re.compile(r"(?:([^=@]+)[=@])?(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
 
@@ -147,7 +147,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         name = variable.removeprefix(PREFIX).lower()
         if name in _FIELDS:
             known[name] = _from_text(name, text)
-        elif _SERVICE_LINK.search(variable) is None:
+        elif _SERVICE_LINK.search(f"{variable}={text}") is None:
             names = [PREFIX + field.upper() for field in _FIELDS]
             raise ConfigError(
                 f"unknown environment variable {variable}{did_you_mean(variable, names)}"
