@@ -48,6 +48,14 @@ _CONFLICT: Final = {
     "losing_origin": "gossip-us-east-1",
     "affected_agents": 150,
 }
+_HOOK_OUTCOME: Final = {
+    "event": "partition-detected",
+    "action": "degraded-mode enabled",
+    "status": "done",
+    "message": "writes are refused",
+    "duration_ms": 3.2,
+    "at": _AT,
+}
 _WRITTEN: Final = {
     "key": "app.config",
     "version": 2,
@@ -188,6 +196,12 @@ EXAMPLES: Final[dict[Any, Any]] = {
     types.DropList: {"inbound": ["us-west"], "outbound": ["us-west"], "until": _AT},
     types.Released: {"regions": ["us-west"]},
     types.Nothing: {},
+    types.Hooks: {
+        "events": {"partition-detected": ["degraded-mode enabled"]},
+        "outcomes": [_HOOK_OUTCOME],
+    },
+    types.HookCall: {"event": "partition-detected", "detail": {"groups": [["us-east"]]}},
+    types.HookOutcomes: {"outcomes": [_HOOK_OUTCOME]},
     types.Health: {"status": "ok"},
     types.Problem: {
         "type": "urn:gossipswarm:problem:not-found",
