@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_FUZZ ?= 60
 
-.PHONY: help setup demo demo-down test lint fmt bench fuzz e2e lock clean
+.PHONY: help setup demo demo-down test lint fmt bench fuzz docs lock clean
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ fmt: $(STAMP) ## Format and fix what can be fixed
 
 bench: $(STAMP) ## Run every benchmark; figures go to docs/results/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench
+
+fuzz: $(STAMP) ## Explore random schedules of faults for SECONDS_OF_FUZZ (60); prints failing seeds
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/fuzz.py --seconds $(SECONDS_OF_FUZZ)
+
+docs: $(STAMP) ## Write the reference pages from the program
+	@$(BIN)/python docs/generate.py
 
 lock: ## Resolve the dependencies again and write the hashes
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
