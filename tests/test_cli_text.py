@@ -10,7 +10,7 @@ from gossipctl import durations, exposition, rounds
 from gossipctl.commands.memory import memory_name, state_key
 from gossipctl.json_colours import paint
 from gossipctl.output import Output
-from gossipctl.suggest import listing, nearest
+from gossipctl.suggest import distance, listing, nearest
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,19 @@ def test_a_metric_is_found_by_any_form_of_its_name(name: str) -> None:
 def test_names_are_suggested_only_when_they_are_close() -> None:
     assert nearest("us_east", ["us-east", "us-west"]) == "us-east"
     assert nearest("fanuot", ["fanout", "interval"]) == "fanout"
+    assert nearest("us-esat", ["us-west", "us-east"]) == "us-east"
+    assert nearest("actve", ["active", "starting"]) == "active"
     assert nearest("zzz", ["fanout", "interval"]) is None
+    assert nearest("partition", ["init", "config"]) is None
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_the_distance_of_words_is_symmetric_and_zero_only_for_equal_ones(
+    first: str, second: str
+) -> None:
+    assert distance(first, second) == distance(second, first)
+    assert (distance(first, second) == 0) == (first == second)
+    assert distance(first, second) <= max(len(first), len(second))
 
 
 def test_long_listings_are_cut() -> None:

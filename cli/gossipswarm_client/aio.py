@@ -327,6 +327,16 @@ class AsyncClient:
         """Drop the packets of regions from now on; two empty lists end it."""
         return await self._run(calls.set_drop_list(inbound, outbound, duration_ms), timeout)
 
+    async def hooks(self, *, timeout: float | None = None) -> results.Hooks:
+        """Actions that follow events at this agent, and how the last ones ended."""
+        return await self._run(calls.hooks(), timeout)
+
+    async def call_hooks(
+        self, event: str, detail: Mapping[str, Any] | None = None, *, timeout: float = 60.0
+    ) -> list[results.HookOutcome]:
+        """Say that an event has happened: its actions are carried out now; how each one ended."""
+        return await self._run(calls.call_hooks(event, detail or {}, timeout))
+
     async def release(self, *, timeout: float | None = None) -> list[str]:
         """Let regions merge that wait for an operator (``healing_strategy: manual``); which."""
         return await self._run(calls.release(), timeout)

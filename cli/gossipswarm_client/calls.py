@@ -286,9 +286,10 @@ def _post(
     *,
     method: str = "POST",
     timeout: float | None = None,
+    safe: bool = True,
 ) -> Call[T]:
     given = {name: value for name, value in document.items() if value is not None}
-    return Call(method, path, result, encode(given), timeout=timeout)
+    return Call(method, path, result, encode(given), timeout=timeout, safe=safe)
 
 
 def degraded_mode(enabled: bool, scope: str) -> Call[bool]:
@@ -340,6 +341,24 @@ def set_drop_list(
         "duration_ms": duration_ms,
     }
     return _post("/v1/admin/drop-list", document, results.DropList)
+
+
+def hooks() -> Call[results.Hooks]:
+    """Actions by event."""
+    return _plain("/v1/hooks", results.Hooks)
+
+
+def call_hooks(
+    event: str, detail: Mapping[str, Any], timeout: float
+) -> Call[list[results.HookOutcome]]:
+    """Carry out the actions of an event now."""
+    return _post(
+        "/v1/admin/hooks",
+        {"event": event, "detail": detail},
+        lambda found: list(map(results.HookOutcome, found["outcomes"])),
+        timeout=timeout,
+        safe=False,
+    )
 
 
 def release() -> Call[list[str]]:

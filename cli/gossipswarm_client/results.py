@@ -294,6 +294,27 @@ class AntiEntropyReport(Document):
     duration_ms: float
 
 
+class HookOutcome(Document):
+    """How one action of a hook ended."""
+
+    __slots__ = ()
+    event: str
+    action: str
+    status: str
+    """done or failed"""
+    message: str
+    duration_ms: float
+    at: str
+
+
+class Hooks(Document):
+    """Actions that follow events at one agent."""
+
+    __slots__ = ()
+    events: dict[str, list[str]]
+    outcomes: list[dict[str, Any]]
+
+
 class DropList(Document):
     """Regions whose packets the agent drops."""
 

@@ -319,6 +319,16 @@ class Client:
         """Drop the packets of regions from now on; two empty lists end it."""
         return self._run(calls.set_drop_list(inbound, outbound, duration_ms), timeout)
 
+    def hooks(self, *, timeout: float | None = None) -> results.Hooks:
+        """Actions that follow events at this agent, and how the last ones ended."""
+        return self._run(calls.hooks(), timeout)
+
+    def call_hooks(
+        self, event: str, detail: Mapping[str, Any] | None = None, *, timeout: float = 60.0
+    ) -> list[results.HookOutcome]:
+        """Say that an event has happened: its actions are carried out now; how each one ended."""
+        return self._run(calls.call_hooks(event, detail or {}, timeout))
+
     def release(self, *, timeout: float | None = None) -> list[str]:
         """Let regions merge that wait for an operator (``healing_strategy: manual``); which."""
         return self._run(calls.release(), timeout)

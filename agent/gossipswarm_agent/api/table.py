@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from gossipswarm_agent.api import admin, batch, discovery, queries, state, types
+from gossipswarm_agent.api import admin, batch, discovery, hooks, queries, state, types
 from gossipswarm_agent.api.operations import JSON, Handler, Operation, Table
 from gossipswarm_agent.core.settings import Settings
 
@@ -219,6 +219,22 @@ _admin(
     body=types.Nothing,
     body_required=False,
     answers={JSON: types.Released},
+)
+_swarm(
+    "GET",
+    "/v1/hooks",
+    hooks.read_hooks,
+    summary="Actions that follow events at this agent, and how the last ones ended",
+    answers={JSON: types.Hooks},
+)
+_admin(
+    "POST",
+    "/v1/admin/hooks",
+    hooks.call_hooks,
+    summary="Carry out the actions of an event now",
+    body=types.HookCall,
+    answers={JSON: types.HookOutcomes},
+    problems=(*_ADMIN_PROBLEMS, 404),
 )
 
 _discovery(

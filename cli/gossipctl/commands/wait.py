@@ -93,6 +93,8 @@ def _ready(invocation: Invocation) -> Verdict:
 
 
 def _healed(invocation: Invocation) -> Verdict:
+    if invocation.swarm.request("partition-status")["cuts"]:
+        return False, "a partition is in force"
     agents = invocation.swarm.stats()
     groups = max((len(each["groups"]) for each in agents), default=1)
     if groups > 1:
