@@ -19,7 +19,7 @@ import msgspec
 
 from gossipswarm_agent.core import paths
 from gossipswarm_agent.core.errors import InvalidKey
-from gossipswarm_agent.core.messages import Batch, encode
+from gossipswarm_agent.core.messages import Batch, Ranges, Run, encode
 
 MAX_ROWS: Final = 1 << 16
 """Rows of one batch: their index takes 16 bits of a pointer in the store."""
@@ -30,14 +30,16 @@ MAX_COUNT: Final = 1 << 53
 """Largest sequence number and version: what every JSON reader takes for an exact number."""
 NIL: Final = msgspec.Raw(b"\xc0")
 
-Run: TypeAlias = tuple[str, int, int, int]
 Dot: TypeAlias = tuple[str, int]
+"""Origin and sequence: which write."""
 
 _ROW_OVERHEAD: Final = 24
 """Encoded bytes of a row beside its key, value and context, at most: two headers, the clock, its share of runs."""
 _BATCH_OVERHEAD: Final = 320
 _LONGEST_FLAT_KEY: Final = 2 * paths.MAX_DEPTH
 """A key with more segments than allowed is longer than this."""
+
+_CONTROL_CHARACTERS: Final = bytes(range(32))
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +116,31 @@ def append_run(runs: list[Run], run: Run) -> None:
             runs[-1] = (origin, first, dots + run[2], rows)
             return
     runs.append(run)
+
+
+def ranges_of(runs: Iterable[Run]) -> Ranges:
+    """The dots of these runs, neighbours joined."""
+    ranges: Ranges = {}
+    for origin, first, dots, _ in runs:
+        spans = ranges.setdefault(origin, [])
+        if spans and spans[-1][1] == first - 1:
+            spans[-1] = (spans[-1][0], first + dots - 1)
+        else:
+            spans.append((first, first + dots - 1))
+    return ranges
+
+
+def rows_within(runs: Iterable[Run], ranges: Ranges) -> list[int]:
+    """Indexes of the rows whose dots are in these ranges."""
+    indexes: list[int] = []
+    start = 0
+    for origin, first, dots, rows in runs:
+        for low, high in ranges.get(origin, ()):
+            begin, end = max(low, first), min(high, first + dots - 1)
+            if begin <= end:
+                indexes += range(start + (begin - first) * rows, start + (end + 1 - first) * rows)
+        start += dots * rows
+    return indexes
 
 
 def take(batch: Batch, indexes: Sequence[int]) -> Batch:
@@ -282,37 +309,33 @@ def validate(batch: Batch) -> None:
 
 def _validate_runs(runs: Sequence[Run], count: int) -> None:
     rows = 0
-    ends: dict[str, list[tuple[int, int]]] = {}
     for origin, first, dots, each in runs:
         if first < 1 or dots < 1 or each < 1 or first + dots > MAX_COUNT:
             raise ValueError(f"run ({origin!r}, {first}, {dots}, {each}) is out of range")
         if len(origin) > MAX_ORIGIN_CHARACTERS or origin.find("/") < 1:
             raise ValueError(f"origin {origin[:40]!r} is not name/epoch")
         rows += dots * each
-        ends.setdefault(origin, []).append((first, first + dots))
     if rows != count:
         raise ValueError(f"runs stand for {rows} rows, columns for {count}")
-    if len(ends) < len(runs):
-        for origin, spans in ends.items():
-            spans.sort()
-            if any(end > first for (_, end), (first, _) in pairwise(spans)):
-                raise ValueError(f"a dot of {origin!r} is there twice")
+    if len({run[0] for run in runs}) == len(runs):
+        return
+    for (origin, first, dots, _), after in pairwise(sorted(runs)):
+        if after[0] == origin and after[1] < first + dots:
+            raise ValueError(f"a dot of {origin!r} is there twice")
 
 
 def _validate_keys(keys: Sequence[str]) -> None:
-    # One look at all of them; one by one only those of a batch where something stands out.
-    text = "|" + "|".join(keys) + "|"
-    odd = (
-        "" in keys
-        or not text.isascii()
-        or not text.isprintable()
-        or "\\" in text
-        or ".." in text
-        or "|." in text
-        or ".|" in text
-        or max(map(len, keys)) > _LONGEST_FLAT_KEY
+    # One look at all of them; one by one only those of a batch where something stands out. An empty segment
+    # anywhere, or an empty key, makes two dots in a row.
+    text = f".{'.'.join(keys)}."
+    plain = (
+        text.isascii()
+        and ".." not in text
+        and "\\" not in text
+        and len(text.encode().translate(None, _CONTROL_CHARACTERS)) == len(text)
+        and max(map(len, keys)) <= _LONGEST_FLAT_KEY
     )
-    if not odd:
+    if plain:
         return
     for key in keys:
         try:

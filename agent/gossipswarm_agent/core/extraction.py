@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from gossipswarm_agent.core.batch import Dot, Row, pack, take
+from gossipswarm_agent.core.batch import Dot, Row, pack, ranges_of, take
 from gossipswarm_agent.core.hashtree import bucket_of
 from gossipswarm_agent.core.messages import Batch, Loss, Ranges, encode
 from gossipswarm_agent.core.store import INDEX_BITS, Store
@@ -85,12 +85,13 @@ class DotIndex:
         self._indexed = store.next_number
 
 
-def bucket_rows(store: Store, buckets: Collection[int]) -> list[Row]:
-    """Current rows of these buckets, in the order of their dots."""
+def dots_in_buckets(store: Store, buckets: Collection[int]) -> Ranges:
+    """The writes that current rows of these buckets come from."""
     wanted = frozenset(buckets)
-    rows = [row for key in store.leaves if bucket_of(key) in wanted for row in store.rows(key)]
-    rows.sort(key=dot_of)
-    return rows
+    dots = sorted(
+        {row.dot for key in store.leaves if bucket_of(key) in wanted for row in store.rows(key)}
+    )
+    return ranges_of((origin, sequence, 1, 1) for origin, sequence in dots)
 
 
 def encoded_parts(rows: Iterable[Row], sender: str, limit_bytes: int) -> Iterator[bytes]:

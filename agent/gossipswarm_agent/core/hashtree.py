@@ -7,10 +7,11 @@ differ find out where.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from hashlib import blake2b
+from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
+
+from gossipswarm_agent.core.versions import salt_of
 
 BUCKETS: Final = 256
 MASK: Final = (1 << 64) - 1
@@ -29,39 +30,44 @@ class HashTree:
     Python. It guards against differences, not against malice.
     """
 
-    __slots__ = ("_salts", "buckets")
+    __slots__ = ("_salts", "_sums")
 
     def __init__(self) -> None:
-        self.buckets = [0] * BUCKETS
+        self._sums = [0] * BUCKETS
+        """Reduced modulo 2^64 only when they are read."""
         self._salts: dict[str, int] = {}
 
     @property
     def root(self) -> int:
         """Hash of everything, 64 bits."""
-        return sum(self.buckets) & MASK
+        return sum(self._sums) & MASK
+
+    @property
+    def buckets(self) -> list[int]:
+        """Hash of each bucket, 64 bits."""
+        self._sums = [total & MASK for total in self._sums]
+        return list(self._sums)
 
     def row_hash(self, key: str, origin: str, sequence: int) -> int:
         """Hash of one row, 64 bits."""
         return hash((crc32(key.encode()), self._salt(origin), sequence)) & MASK
 
-    def add(self, keys: Sequence[str], origins: Iterable[str], sequences: Iterable[int]) -> None:
+    def add(self, keys: Sequence[str], origins: Sequence[str], sequences: Sequence[int]) -> None:
         """Count rows in."""
+        for origin in set(origins):
+            self._salt(origin)
         checks = list(map(crc32, map(str.encode, keys)))
-        buckets = self.buckets
-        rows = zip(checks, map(self._salt, origins), sequences, strict=True)
+        sums = self._sums
+        rows = zip(checks, map(self._salts.__getitem__, origins), sequences, strict=True)
         for check, value in zip(checks, map(hash, rows), strict=True):
-            buckets[check % BUCKETS] += value
-        # Sums are reduced now and then rather than at each row; in between they are a little longer.
-        self.buckets = [bucket & MASK for bucket in buckets]
+            sums[check % BUCKETS] += value
 
     def remove(self, key: str, origin: str, sequence: int) -> None:
         """Count a row out."""
-        bucket = bucket_of(key)
-        self.buckets[bucket] = (self.buckets[bucket] - self.row_hash(key, origin, sequence)) & MASK
+        self._sums[bucket_of(key)] -= self.row_hash(key, origin, sequence)
 
     def _salt(self, origin: str) -> int:
         salt = self._salts.get(origin)
         if salt is None:
-            digest = blake2b(origin.encode(), digest_size=8).digest()
-            salt = self._salts[origin] = int.from_bytes(digest, "big")
+            salt = self._salts[origin] = salt_of(origin)
         return salt

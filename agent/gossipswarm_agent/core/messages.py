@@ -12,6 +12,9 @@ import msgspec
 Ranges: TypeAlias = dict[str, list[tuple[int, int]]]
 """Origin to inclusive ranges of sequence numbers."""
 
+Run: TypeAlias = tuple[str, int, int, int]
+"""(origin, first sequence, dots, rows per dot)"""
+
 
 class Wire(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of everything that is encoded."""
@@ -35,8 +38,8 @@ class Batch(Wire, tag=1, frozen=True):
     """Rows of one or more writes, in columns. See ``batch.py`` for its meaning."""
 
     sender: str
-    runs: list[tuple[str, int, int, int]]
-    """(origin, first sequence, dots, rows per dot), in row order."""
+    runs: list[Run]
+    """In row order."""
     keys: list[str]
     values: list[msgspec.Raw]
     clocks: list[int]

@@ -15,14 +15,25 @@ import msgspec
 
 from gossipswarm_agent.core import clock as clocks
 from gossipswarm_agent.core import paths
-from gossipswarm_agent.core.batch import Dot, Row, expand, from_rows, merge, rows_of, take
+from gossipswarm_agent.core.batch import (
+    Dot,
+    Row,
+    expand,
+    from_rows,
+    merge,
+    ranges_of,
+    rows_of,
+    rows_within,
+    take,
+)
 from gossipswarm_agent.core.clock import HybridClock
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.extraction import (
     DotIndex,
     Extract,
-    bucket_rows,
+    dot_of,
+    dots_in_buckets,
     encoded_parts,
     snapshot_batches,
 )
@@ -53,17 +64,29 @@ _LOSSES_PER_RECORD: Final = 500
 class Applied(msgspec.Struct, frozen=True, gc=False):
     """What came of applying a batch."""
 
-    fresh: Ranges = {}
-    """Dots that were not known before."""
+    batch: Batch | None = None
+    """The rows that were new: the very batch that was given, if all of it was; None if nothing was."""
     changed: list[str] = []
     """Leaves whose visible value may be another now."""
     losses: list[Loss] = []
     """Conflicts that were recorded by it."""
-    rows: int = 0
-    batch: Batch | None = None
-    """The rows that were fresh: the very batch that was given, if all of it was."""
     skewed: dict[str, int] = {}
     """Origins whose rows are held because their clock runs ahead: by how many ms, at most."""
+
+    @property
+    def rows(self) -> int:
+        """Leaves of writes that were new."""
+        return 0 if self.batch is None else len(self.batch.keys)
+
+    @property
+    def dots(self) -> int:
+        """Writes that were new."""
+        return 0 if self.batch is None else sum(run[2] for run in self.batch.runs)
+
+    @property
+    def fresh(self) -> Ranges:
+        """The dots that were new. Built when asked for: a busy agent need not."""
+        return {} if self.batch is None else ranges_of(self.batch.runs)
 
 
 class State:
@@ -198,60 +221,37 @@ class State:
         return self._apply(batch, limit)
 
     def _apply(self, batch: Batch, limit: int) -> Applied:
-        unseen = self._unseen(batch)
-        if unseen is None:
-            return Applied()
         skewed: dict[str, int] = {}
-        if max(unseen.clocks) >= limit:
-            due, skewed = self._hold_ahead(unseen, limit)
-            if due is None:
-                return Applied(skewed=skewed)
-            unseen = due
-        fresh: Ranges = {}
-        add = self.vector.add
-        for origin, first, dots, _ in unseen.runs:
-            added = add(origin, first, first + dots - 1)
-            if origin in fresh:
-                fresh[origin] += added
-            else:
-                fresh[origin] = added
-        self.clock.observe(max(unseen.clocks))
-        changed, losses = self._settle(self._store.insert(unseen))
-        return Applied(fresh, changed, losses, len(unseen.keys), unseen, skewed)
+        newest = max(batch.clocks, default=0)
+        if newest >= limit:
+            batch, skewed = self._hold_ahead(batch, limit)
+            newest = max(batch.clocks, default=0)
+        fresh = self.vector.add_all(batch.runs)
+        if fresh is not None:
+            batch = take(batch, rows_within(batch.runs, fresh))
+        if not batch.keys:
+            return Applied(skewed=skewed)
+        self.clock.observe(newest)
+        changed, losses = self._settle(self._store.insert(batch))
+        return Applied(batch, changed, losses, skewed)
 
-    def _unseen(self, batch: Batch) -> Batch | None:
-        """The rows whose dots are new; the batch itself if all are, None if none is."""
-        seen, ahead = self.vector.seen, self.vector.ahead
-        partly = False
-        for origin, first, _, _ in batch.runs:
-            if first <= seen.get(origin, 0) or origin in ahead:
-                partly = True
-                break
-        if not partly:
-            return batch if batch.keys else None
-        covers = self.vector.covers
-        new: list[int] = []
-        index = 0
-        for origin, first, dots, rows in batch.runs:
-            for sequence in range(first, first + dots):
-                if not covers(origin, sequence):
-                    new += range(index, index + rows)
-                index += rows
-        if len(new) == index:
-            return batch
-        return take(batch, new) if new else None
-
-    def _hold_ahead(self, batch: Batch, limit: int) -> tuple[Batch | None, dict[str, int]]:
+    def _hold_ahead(self, batch: Batch, limit: int) -> tuple[Batch, dict[str, int]]:
+        """Keep aside what is unseen and ahead; the rest, and by how many ms each origin is ahead."""
         within, beyond = part_ahead(batch, limit)
-        if not beyond:
-            return batch, {}
         aside = take(batch, beyond)
-        self._held.add(aside)
+        unseen: Ranges = {}
+        for origin, first, dots, _ in aside.runs:
+            gaps = self.vector.unseen(origin, first, first + dots - 1)
+            unseen[origin] = unseen.get(origin, []) + gaps
+        aside = take(aside, rows_within(aside.runs, unseen))
         skewed: dict[str, int] = {}
-        wall = self._ctx.now.wall
-        for origin, clock in zip(expand(aside.runs)[0], aside.clocks, strict=True):
-            skewed[origin] = max(skewed.get(origin, 0), clocks.milliseconds(clock) - wall)
-        return (take(batch, within) if within else None), skewed
+        if aside.keys:
+            self._held.add(aside)
+            wall = self._ctx.now.wall
+            for origin, clock in zip(expand(aside.runs)[0], aside.clocks, strict=True):
+                ahead = clocks.milliseconds(clock) - wall
+                skewed[origin] = max(skewed.get(origin, 0), ahead)
+        return take(batch, within), skewed
 
     def release(self) -> Applied:
         """Merge held rows whose time has come."""
@@ -276,34 +276,35 @@ class State:
         return self._history.add(losses)
 
     def adopt(self, batch: Batch) -> Applied:
-        """Join rows in that a peer holds and this agent lacks, although it has seen their dots.
+        """Like ``apply``, and also join rows in that a peer holds and this agent lacks although it has seen
+        their dots.
 
         For a comparison with a peer that is not behind: what was lost here by damage comes back. What is
         superseded here stays so, and so does a tombstone that was collected, unless the leaf is in use again.
         """
-        missing = []
-        for row in rows_of(batch):
-            if not self.vector.covers(row.origin, row.sequence):
-                continue
-            held = self._store.rows(row.key)
-            known = held or ((grave,) if (grave := self._store.graves.get(row.key)) else ())
-            if any(other.dot == row.dot or other.covers(row) for other in known):
-                continue
-            if held or not row.deleted:
-                missing.append(row)
+        missing = sorted((row for row in rows_of(batch) if self._is_missing(row)), key=dot_of)
         applied = self.apply(batch)
         if not missing:
             return applied
-        missing.sort(key=lambda row: row.dot)
-        adopted = from_rows(missing, batch.sender)
-        changed, losses = self._settle(self._store.insert(adopted))
+        found = from_rows(missing, batch.sender)
+        changed, losses = self._settle(self._store.insert(found))
+        new = [found] if applied.batch is None else [applied.batch, found]
         return Applied(
-            applied.fresh,
+            merge(new, batch.sender),
             [*applied.changed, *changed],
             [*applied.losses, *losses],
-            applied.rows + len(missing),
-            applied.batch,
             applied.skewed,
+        )
+
+    def _is_missing(self, row: Row) -> bool:
+        if not self.vector.covers(row.origin, row.sequence):
+            return False
+        held = self._store.rows(row.key)
+        if not held and row.key in self._store.graves:
+            held = (self._store.graves[row.key],)
+            return not row.deleted and not held[0].covers(row)
+        return not any(other.dot == row.dot or other.covers(row) for other in held) and (
+            bool(held) or not row.deleted
         )
 
     # --- conflicts --------------------------------------------------------------------------------
@@ -396,13 +397,14 @@ class State:
 
     def bucket_hashes(self) -> list[int]:
         """Hash of the current rows of each of 256 buckets, by key."""
-        return list(self._store.tree.buckets)
+        return self._store.tree.buckets
 
     def bucket_rows(self, buckets: Collection[int], limit_bytes: int) -> Iterator[list[bytes]]:
-        """The rows of these buckets as encoded batches, in parts of about ``limit_bytes``."""
-        rows = bucket_rows(self._store, buckets)
-        if self._unconfirmed:
-            rows = [row for row in rows if row.dot not in self._unconfirmed]
+        """The rows of these buckets, and of the writes they belong to, as encoded batches; in parts of about
+        ``limit_bytes``."""
+        # Whole writes, also where one has leaves in other buckets: the receiver may not know them yet.
+        dots = dots_in_buckets(self._store, buckets)
+        rows = self._dots.rows(self.vector.known(dots))
         return ([body] for body in encoded_parts(rows, self._ctx.name, limit_bytes))
 
     def reconcile(

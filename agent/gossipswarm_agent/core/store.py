@@ -162,20 +162,22 @@ class Store:
     @property
     def tree(self) -> HashTree:
         """Hashes over the current rows; those that came since the last look are counted now."""
+        keys: list[str] = []
+        origins: list[str] = []
+        sequences: list[int] = []
         for number in self._unhashed:
             chunk = self.chunks.get(number)
             if chunk is None:
                 continue
-            indexes = self.indexes_of_current(number)
-            origins, sequences = chunk.dots
-            keys = chunk.batch.keys
-            if len(indexes) < len(keys):
-                keys = [keys[index] for index in indexes]
-                origins = [origins[index] for index in indexes]
-                sequences = [sequences[index] for index in indexes]
-            self.hashes.add(keys, origins, sequences)
             chunk.hashed = True
+            indexes = self.indexes_of_current(number)
+            chunk_origins, chunk_sequences = chunk.dots
+            keys += [chunk.batch.keys[index] for index in indexes]
+            origins += [chunk_origins[index] for index in indexes]
+            sequences += [chunk_sequences[index] for index in indexes]
         self._unhashed.clear()
+        if keys:
+            self.hashes.add(keys, origins, sequences)
         return self.hashes
 
     # --- joining ----------------------------------------------------------------------------------

@@ -6,15 +6,17 @@ so rows may be applied in any order and a gap is visible at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
-from gossipswarm_agent.core.messages import Ranges
+from gossipswarm_agent.core.messages import Ranges, Run
 
 _MASK = (1 << 64) - 1
 
 
-def _salt(origin: str) -> int:
-    return int.from_bytes(blake2b(origin.encode(), digest_size=8).digest(), "big") | 1
+def salt_of(origin: str) -> int:
+    """64 bits that stand for an origin in hashes, the same on every agent."""
+    return int.from_bytes(blake2b(origin.encode(), digest_size=8).digest(), "big")
 
 
 def agent_of(origin: str) -> str:
@@ -25,15 +27,38 @@ def agent_of(origin: str) -> str:
 class VersionVector:
     """What was seen, and an order-independent 64-bit hash of its contiguous part."""
 
-    __slots__ = ("_salts", "ahead", "hash", "seen")
+    __slots__ = ("_hash", "_hashes", "_salts", "_stale", "ahead", "seen")
 
     def __init__(self, seen: dict[str, int] | None = None) -> None:
         self.seen: dict[str, int] = {}
+        """Origin to the last sequence of the contiguous part."""
         self.ahead: Ranges = {}
-        self.hash = 0
+        """What was seen above a gap."""
+        self._hash = 0
+        self._hashes: dict[str, int] = {}
+        """Origin to what it contributes to the hash."""
+        self._stale: set[str] = set()
+        """Origins whose contribution is out of date: asking for the hash is rarer than adding."""
         self._salts: dict[str, int] = {}
         for origin, last in (seen or {}).items():
             self.add(origin, 1, last)
+
+    @property
+    def hash(self) -> int:
+        """Hash of the contiguous part."""
+        if self._stale:
+            hashes, salts = self._hashes, self._salts
+            for origin in self._stale:
+                if origin not in salts:
+                    salts[origin] = salt_of(origin)
+                last = self.seen.get(origin, 0)
+                # Tuples of integers hash alike in every process, and in C.
+                contribution = hash((salts[origin], last)) if last else 0
+                self._hash += contribution - hashes.get(origin, 0)
+                hashes[origin] = contribution
+            self._stale.clear()
+            self._hash &= _MASK
+        return self._hash
 
     def covers(self, origin: str, sequence: int) -> bool:
         """Whether this dot was seen."""
@@ -41,6 +66,33 @@ class VersionVector:
             return True
         ranges = self.ahead.get(origin)
         return ranges is not None and any(low <= sequence <= high for low, high in ranges)
+
+    def add_all(self, runs: Sequence[Run]) -> Ranges | None:
+        """Mark the dots of these runs as seen.
+
+        Returns:
+            None if all of them were new, as is the rule; otherwise those that were.
+        """
+        seen, ahead, stale = self.seen, self.ahead, self._stale
+        for index, (origin, first, dots, _) in enumerate(runs):
+            if seen.get(origin, 0) != first - 1 or origin in ahead:
+                return self._add_each(runs, index)
+            seen[origin] = first + dots - 1
+            stale.add(origin)
+        return None
+
+    def _add_each(self, runs: Sequence[Run], start: int) -> Ranges | None:
+        """Like ``add_all``, where the runs before ``start`` were new and are added already."""
+        fresh: Ranges = {}
+        for origin, first, dots, _ in runs[:start]:
+            fresh.setdefault(origin, []).append((first, first + dots - 1))
+        whole = True
+        for origin, first, dots, _ in runs[start:]:
+            span = (first, first + dots - 1)
+            added = self.add(origin, *span)
+            fresh.setdefault(origin, []).extend(added)
+            whole = whole and added == [span]
+        return None if whole else fresh
 
     def add(self, origin: str, first: int, last: int) -> list[tuple[int, int]]:
         """Mark ``first..last`` as seen; the ranges of it that were not seen before."""
@@ -64,12 +116,8 @@ class VersionVector:
         return fresh
 
     def _raise(self, origin: str, last: int) -> None:
-        salt = self._salts.get(origin)
-        if salt is None:
-            salt = self._salts[origin] = _salt(origin)
-        before = self.seen.get(origin, 0)
         self.seen[origin] = last
-        self.hash = (self.hash + _mix(salt, last) - (_mix(salt, before) if before else 0)) & _MASK
+        self._stale.add(origin)
 
     def unseen(self, origin: str, first: int, last: int) -> list[tuple[int, int]]:
         """The ranges of ``first..last`` that were not seen yet."""
@@ -108,11 +156,11 @@ class VersionVector:
     def truncate(self, origin: str, last: int) -> None:
         """Forget everything of this origin above ``last``."""
         self.ahead.pop(origin, None)
-        before = self.seen.pop(origin, 0)
-        if before:
-            self.hash = (self.hash - _mix(self._salts[origin], before)) & _MASK
-        if min(before, last):
-            self._raise(origin, min(before, last))
+        self._stale.add(origin)
+        if last:
+            self.seen[origin] = min(last, self.seen.get(origin, 0))
+        else:
+            self.seen.pop(origin, None)
 
     def missing_from(self, seen: dict[str, int], ahead: Ranges) -> Ranges:
         """Ranges seen here that the other vector lacks."""
@@ -136,12 +184,6 @@ class VersionVector:
             origin: _subtract((self.seen.get(origin, 0) + 1, ranges[-1][1]), ranges)
             for origin, ranges in self.ahead.items()
         }
-
-
-def _mix(salt: int, sequence: int) -> int:
-    value = (salt ^ (sequence * 0x9E3779B97F4A7C15)) & _MASK
-    value = ((value ^ (value >> 31)) * 0xBF58476D1CE4E5B9) & _MASK
-    return value ^ (value >> 29)
 
 
 def _subtract(span: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:
