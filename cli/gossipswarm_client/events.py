@@ -26,7 +26,8 @@ class EventParser:
 
     def __init__(self) -> None:
         self.last_id = ""
-        """The id to resume from."""
+        """The id to resume from: of the last event that came whole."""
+        self._id: str | None = None
         self._rest = b""
         self._name = ""
         self._data: list[str] = []
@@ -34,7 +35,7 @@ class EventParser:
     def reconnect(self) -> None:
         """Forget half an event; what comes next is a new stream."""
         self._rest = b""
-        self._name, self._data = "", []
+        self._id, self._name, self._data = None, "", []
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Events that ``data`` completes. Raises ProtocolError for an endless line."""
@@ -46,9 +47,12 @@ class EventParser:
             if line:
                 self._field(line)
                 continue
-            if self._data:
-                yield Event(self._name or "message", self.last_id, "\n".join(self._data))
-            self._name, self._data = "", []
+            if self._id is not None:
+                self.last_id = self._id
+            name, data = self._name or "message", self._data
+            self._id, self._name, self._data = None, "", []
+            if data:
+                yield Event(name, self.last_id, "\n".join(data))
 
     def _field(self, line: str) -> None:
         name, _, value = line.partition(":")
@@ -58,7 +62,7 @@ class EventParser:
         elif name == "event":
             self._name = value
         elif name == "id":
-            self.last_id = value
+            self._id = value
 
 
 def change_of(event: Event) -> Change | Reset | None:
