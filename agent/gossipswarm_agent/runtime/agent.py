@@ -134,7 +134,6 @@ class Agent:
             OSError: the address cannot be listened on.
         """
         settings = base_settings(config)
-        keys = KeyStore(config)
         hooks = load_hooks(config.hooks) if config.hooks is not None else None
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as undo:
@@ -142,6 +141,7 @@ class Agent:
                 executor, _open_journal, config, executor
             )
             undo.push_async_callback(journal.close)
+            keys = KeyStore(config)
             sockets = bind_gossip(config.host, config.gossip_port)
             undo.callback(sockets.close)
             rng = random.Random(secrets.randbits(64))
@@ -253,7 +253,7 @@ class Agent:
         """
         if request_id is not None:
             known = self._requests.get(request_id)
-            if known is not None:
+            if known is not None and not _failed(known):
                 return await asyncio.shield(known)
         token = self._driver.new_token()
         reply: asyncio.Future[list[WriteResult]] = self._driver.expect(token)
@@ -275,12 +275,6 @@ class Agent:
         self._requests[request_id] = reply
         if len(self._requests) > REQUESTS_REMEMBERED:
             self._requests.popitem(last=False)
-
-        def forget_failed(done: asyncio.Future[list[WriteResult]]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                self._requests.pop(request_id, None)
-
-        reply.add_done_callback(forget_failed)
 
     def read(self, key: str) -> Reading | None:
         """The visible value of a key; None if there is nothing at or below it."""
@@ -495,6 +489,10 @@ class Agent:
     def journal(self) -> AnyJournal:
         """The journal, for its figures."""
         return self._journal
+
+
+def _failed(reply: asyncio.Future[list[WriteResult]]) -> bool:
+    return reply.done() and (reply.cancelled() or reply.exception() is not None)
 
 
 def _retrieved(reply: asyncio.Future[list[WriteResult]]) -> None:
