@@ -14,7 +14,6 @@ from gossipctl.command import Command
 from gossipctl.main import load, run
 from gossipctl.parser import Parser
 
-
 COMMANDS = [
     *((noun, verb) for noun, verbs in VERBS.items() for verb in verbs),
     *((name,) for name in SINGLE if name != "simulate"),
