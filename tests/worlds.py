@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gossipswarm_agent.core.batch import Dot, Row, rows_of
+from gossipswarm_agent.core.messages import Batch, decode
+from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.settings import Settings, merge
 from gossipswarm_simulator.network import Link, Network
 from gossipswarm_simulator.scaling import introduce
@@ -30,36 +33,55 @@ class Ledger:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._sent: dict[int, tuple[str, Any]] = {}
+        self._tokens: list[int] = []
 
     def write(self, agent: str, key: str, value: Any, **options: Any) -> None:
         """Write and remember, if the agent is up."""
         if self.world.agents[agent].node is not None:
-            self._sent[self.world.write(agent, key, value, **options)] = (key, value)
+            self._tokens.append(self.world.write(agent, key, value, **options))
 
-    def acknowledged(self) -> dict[str, tuple[str, Any]]:
-        """Dot to (key, value) of what was acknowledged."""
-        found = {}
-        for token, what in self._sent.items():
-            reply = self.world.replies.get(token)
-            if reply is not None and reply.error is None:
-                found[reply.result[0].dot] = what
+    def acknowledged(self) -> list[tuple[str, Dot]]:
+        """Key and dot of what was acknowledged and changed something."""
+        replies = (self.world.replies.get(token) for token in self._tokens)
+        results = [r.result[0] for r in replies if r is not None and r.error is None]
+        found = []
+        for result in results:
+            origin, _, sequence = result.dot.rpartition(":")
+            if origin:
+                found.append((result.key, (origin, int(sequence))))
         return found
 
     def lost(self) -> list[str]:
         """Acknowledged writes that some agent can neither show, nor name a successor of, nor a winner."""
-        problems = []
-        for dot, (key, value) in self.acknowledged().items():
-            origin, _, sequence = dot.rpartition(":")
-            for node in self.world.nodes():
-                reading = node.read(key)
-                current = reading is not None and reading.value == value
-                history = [
-                    loss
-                    for loss in node.state.conflicts()[1]
-                    if loss.key == key and (loss.origin, loss.sequence) == (origin, int(sequence))
-                ]
-                superseded = node.state.covers(key, origin, int(sequence))
-                if not (current or history or superseded):
-                    problems.append(f"{dot} {key}={value!r} at {node.identity.name}")
-        return problems
+        written: dict[str, dict[Dot, Row]] = {}
+        for body in self.world.written:
+            batch = decode(body)
+            assert isinstance(batch, Batch)
+            for row in rows_of(batch):
+                written.setdefault(row.key, {})[row.dot] = row
+        return [
+            f"{dot} of {key} at {node.identity.name}"
+            for key, dot in self.acknowledged()
+            for node in self.world.nodes()
+            if not _accounted(node, key, dot, written.get(key, {}))
+        ]
+
+
+def _accounted(node: Node, key: str, dot: Dot, written: dict[Dot, Row]) -> bool:
+    held = {row.dot for row in node.state._store.rows(key)}
+    lost = {(x.origin, x.sequence) for x in node.state.conflicts()[1] if x.key == key}
+    frontier, looked = [dot], set()
+    while frontier:
+        each = frontier.pop()
+        looked.add(each)
+        if each in held or each in lost:
+            return True
+        row = written.get(each)
+        if row is not None and row.deleted and not held and node.state.vector.covers(*each):
+            return True  # a tombstone that everybody had
+        frontier += [
+            later.dot
+            for later in written.values()
+            if later.context.get(each[0], 0) >= each[1] and later.dot not in looked
+        ]
+    return False

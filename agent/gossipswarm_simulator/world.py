@@ -26,7 +26,7 @@ from gossipswarm_agent.core.events import (
     Tick,
 )
 from gossipswarm_agent.core.frames import Address, Frame, Inbound
-from gossipswarm_agent.core.messages import Message, encode
+from gossipswarm_agent.core.messages import Batch, Message, decode, encode
 from gossipswarm_agent.core.node import Node, NodeIdentity
 from gossipswarm_agent.core.settings import Settings
 from gossipswarm_simulator.network import Network
@@ -88,6 +88,8 @@ class World:
         self.settings = settings or Settings()
         self.now = 0.0
         self.agents: dict[str, Agent] = {}
+        self.written: list[bytes] = []
+        """Every batch that some agent wrote itself, in order."""
         self.happenings: list[Happening] = []
         self.replies: dict[int, Reply] = {}
         self.replied_at: dict[int, float] = {}
@@ -211,6 +213,8 @@ class World:
                     self._send(agent, effect)
                 case Append():
                     agent.disk.records.append(effect.record)
+                    if effect.record[1:2] == b"\x01":
+                        self._note_written(agent, effect.record)
                     if effect.token is not None:
                         self._fsync(agent, effect.token)
                 case Reply():
@@ -222,6 +226,11 @@ class World:
                     )
                 case _:
                     pass
+
+    def _note_written(self, agent: Agent, record: bytes) -> None:
+        batch = decode(record)
+        if isinstance(batch, Batch) and batch.sender == agent.name:
+            self.written.append(record)
 
     def _fsync(self, agent: Agent, token: int) -> None:
         reach = len(agent.disk.records)

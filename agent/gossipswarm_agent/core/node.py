@@ -42,7 +42,7 @@ from gossipswarm_agent.core.events import (
 )
 from gossipswarm_agent.core.floors import Floors
 from gossipswarm_agent.core.frames import Frame, Inbound
-from gossipswarm_agent.core.membership import Membership
+from gossipswarm_agent.core.membership import ALIVE, Membership
 from gossipswarm_agent.core.receipts import Receipts
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.relay import Relay
@@ -119,12 +119,21 @@ class Node:
         self.regions = Regions(ctx, self.membership)
         self.floors = Floors(ctx, self.membership, self.regions)
         self.spread = Spread(ctx, self.membership, self.regions)
-        self.relay = Relay(ctx, self.regions, self.spread, identity.datagram_limit)
+        self.relay = Relay(
+            ctx, self.regions, self.spread, identity.datagram_limit, lambda: self.membership.size
+        )
         peers = Peers(ctx, self.membership, self.regions)
         self.rumors = Rumors(ctx, self.membership, peers)
         self.receipts = Receipts(ctx, self.membership, self.state.vector)
         self.repair = Repair(
-            ctx, self.membership, peers, self.state, self._absorb, self._note_changed, self._is_busy
+            ctx,
+            self.membership,
+            peers,
+            self.state,
+            self._absorb,
+            self._note_changed,
+            lambda: self.relay.busy,
+            lambda: self.rumors.hot,
         )
         self.skew = SkewJudge(ctx, self.membership, self.state.clock)
         self.local_degraded = False
@@ -132,6 +141,7 @@ class Node:
         self.settings_version = 0
         self._degraded_before = False
         self._pending: dict[int, _Pending] = {}
+        self._catching_up = False
         self._changed_keys: list[str] = []
         self._release_due = float("inf")
         self._collect_due = now.mono + COLLECT_INTERVAL
@@ -437,6 +447,7 @@ class Node:
         self, message: wire.Message, inbound: Inbound, member: Any
     ) -> None:
         if self.membership.handle(message, inbound):
+            self._catch_up(message.sender)
             return
         if self.regions.handle(message, inbound) or self.floors.handle(message, inbound):
             return
@@ -473,6 +484,15 @@ class Node:
                 self.skew.accused(message)
             case _:
                 self._ctx.count("dropped_unexpected")
+
+    def _catch_up(self, name: str) -> None:
+        """Met the swarm just now: get what it has at once, not at the next digest."""
+        if self._catching_up or self.repair.synced:
+            return
+        member = self.membership.members.get(name)
+        if member is not None and member.status == ALIVE:
+            self._catching_up = True
+            self.repair.exchange(member.address)
 
     def _receive_delta(self, delta: wire.Delta, inbound: Inbound, region: str) -> None:
         address = self.membership.members[delta.sender].address
@@ -524,9 +544,6 @@ class Node:
         """Tell hooks and logs that degraded mode went on or off."""
         self._degraded_before = self.degraded
         self._ctx.effects.append(Notify("degraded", {"enabled": self.degraded}))
-
-    def _is_busy(self) -> bool:
-        return self.relay.busy
 
     def _flood(self, message: wire.Message) -> None:
         self.spread.send(Frame(wire.encode(message)))

@@ -25,6 +25,8 @@ ASK_AFTER: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds after which agents that have not answered are asked."""
 ASK_AT_MOST: Final = 64
 SAMPLES_KEPT: Final = 4096
+ANSWERS_REMEMBERED: Final = 1024
+"""Receipts that can be given again, as they were, to an origin that missed them."""
 REPAIRS_REMEMBERED: Final = 64
 """Repairs whose time is kept, for origins that ask about what came by them."""
 REPAIRED: Final = 0
@@ -112,6 +114,7 @@ class Receipts:
         self._open: deque[tuple[float, tuple[str, int]]] = deque()
         self._owed: dict[str, list[tuple[str, int, int, int]]] = {}
         self._waiters: list[_Waiter] = []
+        self._held: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
         self._repaired: deque[tuple[Ranges, int]] = deque(maxlen=REPAIRS_REMEMBERED)
         self.samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
         """Milliseconds until every agent held a traced write, newest last."""
@@ -216,6 +219,9 @@ class Receipts:
         for origin, sequence in dots:
             agent = agent_of(origin)
             if agent != self._ctx.name:
+                self._held[origin, sequence] = (hop, wall)
+                if len(self._held) > ANSWERS_REMEMBERED:
+                    self._held.popitem(last=False)
                 self._owed.setdefault(agent, []).append((origin, sequence, hop, wall))
 
     def flush(self) -> None:
@@ -239,11 +245,12 @@ class Receipts:
         origin, sequence = message.origin, message.sequence
         if not self._vector.covers(origin, sequence):
             return
-        wall = self._ctx.now.wall
-        for fresh, at in self._repaired:
-            if any(low <= sequence <= high for low, high in fresh.get(origin, ())):
-                wall = at
-        self._owed.setdefault(agent_of(origin), []).append((origin, sequence, REPAIRED, wall))
+        hop, wall = self._held.get((origin, sequence), (REPAIRED, self._ctx.now.wall))
+        if hop == REPAIRED:
+            for fresh, at in self._repaired:
+                if any(low <= sequence <= high for low, high in fresh.get(origin, ())):
+                    wall = at
+        self._owed.setdefault(agent_of(origin), []).append((origin, sequence, hop, wall))
 
     # --- time -------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ over the sender's own trees, and the next relay in line is tried from then on.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -21,18 +22,23 @@ from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Send
 from gossipswarm_agent.core.frames import Frame
 from gossipswarm_agent.core.membership import Member
-from gossipswarm_agent.core.messages import Batch
+from gossipswarm_agent.core.messages import Batch, decode
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.spread import CROSSLINK, UPLINK, Spread
 
-BUSY_ABOVE: Final = 60.0
-"""Writes a second, seen from anywhere, above which the stream pays."""
-QUIET_BELOW: Final = 20.0
+TREE_DATAGRAMS: Final = 3000.0
+"""Datagrams a second, over the whole swarm, that trees of single writes may cost before the stream pays."""
+BUSY_RANGE: Final = (5.0, 60.0)
+"""Bounds of the writes a second above which writes are merged."""
 WINDOW_PER_RATE: Final = 2.5e-6
 """Seconds of merging per write a second: 20 ms at 8,000 a second."""
 LONGEST_WINDOW: Final = 0.025
 _HALF_LIFE: Final = 0.25
 ECHO_SECONDS: Final = 0.4
+"""Patience with a relay, beside the lag of this agent itself."""
+AVOID_SECONDS: Final = 5.0
+ATTEMPTS: Final = 3
+"""Relays tried before a batch goes out over the trees of its own origin."""
 HANDED_LIMIT: Final = 4096
 """Batches whose return is awaited; the oldest is given up to repair beyond that."""
 PENDING_BYTES: Final = 8 << 20
@@ -64,20 +70,28 @@ class _Handed(msgspec.Struct):
     due: float
     batch: Batch
     relay: str
+    attempts: int
 
 
 class Relay:
     """Both ends of the stream: what this agent hands to a relay, and what it merges as one."""
 
     def __init__(
-        self, ctx: Context, regions: Regions, spread: Spread, datagram_limit: int
+        self,
+        ctx: Context,
+        regions: Regions,
+        spread: Spread,
+        datagram_limit: int,
+        size: Callable[[], int],
     ) -> None:
         self._ctx = ctx
+        self._size = size
         self._regions = regions
         self._spread = spread
         self._limit = datagram_limit
         self._rate = Rate()
         self._busy = False
+        self._lag = 0.0
         self._handed: deque[_Handed] = deque()
         self._avoid: dict[str, float] = {}
         self._pending: list[tuple[Batch, bool]] = []
@@ -94,11 +108,11 @@ class Relay:
     def busy(self) -> bool:
         """Whether writes go to relays at the moment."""
         now = self._ctx.now.mono
-        rate = self._rate.at(now)
-        if self._busy:
-            self._busy = rate > QUIET_BELOW
-        else:
-            self._busy = rate > BUSY_ABOVE
+        trees = self._ctx.settings.redundancy * max(self._size(), 1)
+        low, high = BUSY_RANGE
+        threshold = min(high, max(low, TREE_DATAGRAMS / trees))
+        # Half of it to get out again, so that a steady rate does not flap.
+        self._busy = self._rate.at(now) > (threshold / 2 if self._busy else threshold)
         return self._busy
 
     def rate(self) -> float:
@@ -121,19 +135,24 @@ class Relay:
         if relay.name == self._ctx.name:
             self._merge(batch, len(frame.body), 0, crossing=True)
             return True
+        self._hand(batch, frame, relay, attempts=1)
+        return True
+
+    def _hand(self, batch: Batch, frame: Frame, relay: Member, attempts: int) -> None:
         origin, first, dots, _ = batch.runs[-1]
-        due = self._ctx.now.mono + ECHO_SECONDS
-        self._handed.append(_Handed(origin, first + dots - 1, due, batch, relay.name))
+        now = self._ctx.now.mono
+        self._lag = max(self._ctx.lag, self._lag / 2)
+        due = now + ECHO_SECONDS * attempts + 4 * self._lag
+        self._handed.append(_Handed(origin, first + dots - 1, due, batch, relay.name, attempts))
         if len(self._handed) > HANDED_LIMIT:
             self._handed.popleft()
             self._ctx.count("relay_handed_overflow")
         self._ctx.effects.append(Send((relay.address,), frame, 1, UPLINK))
-        return True
 
     def returned(self, origin: str, last: int) -> None:
         """A batch of ours came back down the tree."""
         handed = self._handed
-        while handed and handed[0].origin == origin and handed[0].last <= last:
+        while handed and (handed[0].origin != origin or handed[0].last <= last):
             handed.popleft()
 
     def _choose(self, region: str) -> Member | None:
@@ -166,11 +185,25 @@ class Relay:
         now = self._ctx.now.mono
         if self._flush_at <= now:
             self._flush()
+        lost: list[_Handed] = []
         while self._handed and self._handed[0].due <= now:
-            lost = self._handed.popleft()
-            self._ctx.count("relay_echo_missed")
-            self._avoid[lost.relay] = now + 5.0
-            self._spread.send(Frame(msgspec.msgpack.encode(lost.batch)))
+            lost.append(self._handed.popleft())
+            self._avoid[lost[-1].relay] = now + AVOID_SECONDS
+        if lost:
+            self._ctx.count("relay_echo_missed", len(lost))
+            self._hand_again(lost)
+
+    def _hand_again(self, lost: list[_Handed]) -> None:
+        """Another relay first; only then the own trees, which cost the swarm a hundred times as much."""
+        attempts = 1 + min(each.attempts for each in lost)
+        relay = self._choose(self._ctx.region)
+        for frame in self._frames([each.batch for each in lost]):
+            if attempts > ATTEMPTS or relay is None or relay.name == self._ctx.name:
+                self._spread.send(frame)
+            else:
+                batch = decode(frame.body)
+                assert isinstance(batch, Batch)
+                self._hand(batch, frame, relay, attempts)
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []

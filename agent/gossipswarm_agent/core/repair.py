@@ -34,11 +34,11 @@ from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
 
 IDLE_INTERVAL: Final = 1.0
-ACTIVE_FOR: Final = 1.0
-"""Seconds after the last news during which digests go out every interval."""
+BACKOFF: Final = 2.0
+"""Factor between two intervals without news, up to ``IDLE_INTERVAL``."""
 SETTLE: Final = 0.06
 """Seconds without news before a difference counts: what is in flight needs no repair."""
-SETTLE_LIMIT: Final = 0.5
+SETTLE_LIMIT: Final = 2.0
 """Under steady writes a difference counts all the same once this long has passed since an exchange."""
 BUSY_INTERVAL: Final = 0.5
 GAP_GRACE: Final = 0.04
@@ -83,6 +83,7 @@ class Repair:
         absorb: Callable[[Batch, Inbound | None], int],
         changed: Callable[[list[str]], None],
         busy: Callable[[], bool],
+        hot: Callable[[], bool],
     ) -> None:
         self._ctx = ctx
         self._membership = membership
@@ -91,7 +92,10 @@ class Repair:
         self._absorb = absorb
         self._changed = changed
         self._busy = busy
+        self._hot = hot
         self._news_at = float("-inf")
+        self._pace = IDLE_INTERVAL
+        self._lag = 0.0
         self._exchanged_at = float("-inf")
         self._table_at = float("-inf")
         self._digest_due = ctx.now.mono
@@ -116,6 +120,7 @@ class Repair:
         """Something new became known here: digests go out at the full rate for a while."""
         now = self._ctx.now.mono
         self._news_at = now
+        self._pace = 0.0
         self._digest_due = min(self._digest_due, now + self._interval())
 
     def reschedule(self) -> None:
@@ -127,12 +132,13 @@ class Repair:
         )
 
     def _interval(self) -> float:
-        interval = self._ctx.settings.interval / 1000
-        if self._busy():
-            return max(interval, BUSY_INTERVAL)
-        if self._ctx.now.mono - self._news_at <= ACTIVE_FOR or not self._ctx.settings.eager:
+        settings = self._ctx.settings
+        interval = settings.interval / 1000
+        if not settings.eager and settings.mode == "pull":
             return interval
-        return max(interval, IDLE_INTERVAL)
+        if self._busy() and self._ctx.now.mono - self._news_at < 2 * SETTLE:
+            return max(interval, BUSY_INTERVAL)
+        return max(interval, self._pace)
 
     def tick(self) -> None:
         """Send what is due."""
@@ -140,6 +146,8 @@ class Repair:
         if self._digest_due <= now:
             # Jitter keeps the agents of one machine from stepping together.
             self._digest_due = now + self._interval() * self._ctx.rng.uniform(0.9, 1.1)
+            interval = self._ctx.settings.interval / 1000
+            self._pace = min(IDLE_INTERVAL, max(self._pace, interval) * BACKOFF)
             self._send_digests()
         if self._gap_due <= now:
             self._pull_gaps()
@@ -159,6 +167,8 @@ class Repair:
     # --- digests and vectors ----------------------------------------------------------------------
 
     def _send_digests(self) -> None:
+        if self._tells_rumors() and self._hot():
+            return  # the news is being told; who misses it is found afterwards
         count = 1 if self._busy() else self._ctx.settings.fanout
         peers = self._peers.choose(count)
         if peers:
@@ -181,12 +191,26 @@ class Repair:
         if message.vector == self._state.vector.hash:
             self.synced = True
             return
-        in_flight = self._ctx.settings.eager and now - self._news_at < SETTLE
-        if in_flight and now - self._exchanged_at < SETTLE_LIMIT:
+        if self._in_flight():
             self._ctx.count("digests_in_flight")
             return
         self._exchanged_at = now
         self._send_vector(address, want=message.push, reply=message.pull)
+
+    def _in_flight(self) -> bool:
+        """Whether a difference may be nothing but news that is still on its way."""
+        now = self._ctx.now.mono
+        settings = self._ctx.settings
+        if settings.eager:
+            # A loaded machine takes longer to deliver what is under way.
+            self._lag = max(self._ctx.lag, self._lag * 0.9)
+            settle = SETTLE + 4 * self._lag
+            return now - self._news_at < settle and now - self._exchanged_at < SETTLE_LIMIT
+        return self._tells_rumors() and self._hot()
+
+    def _tells_rumors(self) -> bool:
+        settings = self._ctx.settings
+        return not settings.eager and settings.mode != "pull"
 
     def exchange(self, address: Address) -> None:
         """Bring both sides to the same state now."""

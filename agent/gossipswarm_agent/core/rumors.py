@@ -84,6 +84,11 @@ class Rumors:
         """When ``tick`` is next needed."""
         return self._due
 
+    @property
+    def hot(self) -> bool:
+        """Whether something is still being told."""
+        return bool(self._hot)
+
     def hear(self, frame: Frame, hop: int) -> None:
         """A frame is news here: tell it from the next round on. ``hop`` is what the receivers will see."""
         settings = self._ctx.settings
