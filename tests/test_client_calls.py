@@ -372,6 +372,10 @@ async def test_nobody_there_is_unreachable(connect):
     async with connect(url, retries=0) as client:
         with pytest.raises(Unreachable):
             await client.get("a")
+        with pytest.raises(Unreachable):
+            await anext(client.watch())
+        with pytest.raises(Unreachable):
+            await anext(client.batch([{"key": "a", "value": 1}]))
         assert issubclass(Unreachable, GossipSwarmError)
 
 

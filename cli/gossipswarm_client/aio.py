@@ -175,8 +175,8 @@ class AsyncClient:
     ) -> AsyncIterator[results.Change | results.Reset]:
         """Changes at and below a prefix, as they happen, for as long as the caller takes them.
 
-        A broken connection is made again and resumed behind the last change; where the agent no longer
-        knows that place, a Reset comes first and the full state follows. ``since`` is the ``id`` of a change
+        A connection that breaks is made again and resumed behind the last change (one that cannot be made in
+        the first place raises Unreachable); where the agent no longer knows that place, a Reset comes first and the full state follows. ``since`` is the ``id`` of a change
         seen earlier. With ``timeout``, TimedOut is raised after that many seconds in all.
         """
         return self._exchange.watch(prefix, since, timeout)
@@ -264,7 +264,7 @@ class AsyncClient:
                 calls.convergence(wanted, wait=True, threshold=threshold, timeout=left)
             )
         awaited = has_happened(event)
-        backoff = Backoff(0.02, 0.5)
+        backoff = Backoff(0.02, 0.25)
         while True:
             try:
                 found = await self._run(awaited.request, max(0.001, ends - monotonic()), retries=0)

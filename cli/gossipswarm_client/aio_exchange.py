@@ -183,51 +183,64 @@ class AsyncExchange:
         since: str | None,
         timeout: float | None,  # noqa: ASYNC109 - spans many connections
     ) -> AsyncIterator[results.Change | results.Reset]:
-        """Changes for as long as they are taken; a broken stream is made again and resumed."""
+        """Changes for as long as they are taken; a stream that breaks is made again and resumed."""
         ends = monotonic() + timeout if timeout is not None else float("inf")
         backoff = Backoff()
         parser = EventParser()
         parser.last_id = since or ""
+        was_there = False
         while True:
             pause = 0.0
             try:
-                async with aclosing(self._watch_once(prefix, parser, ends)) as changes:
+                response = await self._begin_watch(prefix, parser.last_id, ends)
+                was_there = True
+                async with response, aclosing(self._changes(response, parser, ends)) as changes:
                     async for change in changes:
                         backoff.reset()
                         yield change
             except (Unreachable, Unavailable, Throttled) as error:
+                if not was_there:
+                    raise
                 pause = max(backoff.next(), getattr(error, "retry_after", None) or 0.0)
             if monotonic() + pause >= ends:
                 raise TimedOut(f"nothing more changed within {timeout:g} s")
             await asyncio.sleep(pause)
             parser.reconnect()
 
-    async def _watch_once(
-        self, prefix: str, parser: EventParser, ends: float
-    ) -> AsyncGenerator[results.Change | results.Reset, None]:
+    async def _begin_watch(self, prefix: str, last_id: str, ends: float) -> aiohttp.ClientResponse:
         headers = {"Accept": "text/event-stream"}
-        if parser.last_id:
-            headers["Last-Event-ID"] = parser.last_id
+        if last_id:
+            headers["Last-Event-ID"] = last_id
         where = self._url(calls.target(calls.state_path(prefix), watch=True))
         try:
             async with asyncio.timeout(min(self.timeout, ends - monotonic())):
                 response = await self._open().get(where, headers=headers)
-            async with response:
-                if response.status != 200:
+                if response.status == 200:
+                    return response
+                async with response:
                     raise await _refusal(response)
-                while True:
-                    async with asyncio.timeout(min(SILENCE_SECONDS, ends - monotonic())):
-                        piece = await response.content.readany()
-                    if not piece:
-                        raise Unreachable("the agent ended the watch")
-                    for event in parser.feed(piece):
-                        change = change_of(event)
-                        if change is not None:
-                            yield change
         except TimeoutError:
-            raise TimedOut(f"{self._base} fell silent") from None
+            raise TimedOut(f"{self._base} does not answer") from None
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
+
+    async def _changes(
+        self, response: aiohttp.ClientResponse, parser: EventParser, ends: float
+    ) -> AsyncGenerator[results.Change | results.Reset, None]:
+        while True:
+            try:
+                async with asyncio.timeout(min(SILENCE_SECONDS, ends - monotonic())):
+                    piece = await response.content.readany()
+            except TimeoutError:
+                raise TimedOut(f"{self._base} fell silent") from None
+            except aiohttp.ClientError as error:
+                raise self._translated(error) from None
+            if not piece:
+                raise Unreachable("the agent ended the watch")
+            for event in parser.feed(piece):
+                change = change_of(event)
+                if change is not None:
+                    yield change
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

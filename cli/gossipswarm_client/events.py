@@ -49,10 +49,10 @@ class EventParser:
                 continue
             if self._id is not None:
                 self.last_id = self._id
-            name, data = self._name or "message", self._data
+            name, lines_of_data = self._name or "message", self._data
             self._id, self._name, self._data = None, "", []
-            if data:
-                yield Event(name, self.last_id, "\n".join(data))
+            if lines_of_data:
+                yield Event(name, self.last_id, "\n".join(lines_of_data))
 
     def _field(self, line: str) -> None:
         name, _, value = line.partition(":")

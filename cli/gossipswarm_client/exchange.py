@@ -126,19 +126,24 @@ class Exchange:
     def watch(
         self, prefix: str, since: str | None, timeout: float | None
     ) -> Iterator[results.Change | results.Reset]:
-        """Changes for as long as they are taken; a broken stream is made again and resumed."""
+        """Changes for as long as they are taken; a stream that breaks is made again and resumed."""
         ends = monotonic() + timeout if timeout is not None else float("inf")
         backoff = Backoff()
         parser = EventParser()
         parser.last_id = since or ""
+        was_there = False
         while True:
             connection = Connection(self._where, self._ca_file)
             pause = 0.0
             try:
-                for change in self._watch_once(connection, prefix, parser, ends):
+                self._begin_watch(connection, prefix, parser.last_id, ends)
+                was_there = True
+                for change in _changes(connection, parser, ends):
                     backoff.reset()
                     yield change
             except (Unreachable, Unavailable, Throttled) as error:
+                if not was_there:
+                    raise
                 pause = max(backoff.next(), getattr(error, "retry_after", None) or 0.0)
             finally:
                 connection.close()
@@ -147,26 +152,29 @@ class Exchange:
             sleep(pause)
             parser.reconnect()
 
-    def _watch_once(
-        self, connection: Connection, prefix: str, parser: EventParser, ends: float
-    ) -> Iterator[results.Change | results.Reset]:
+    def _begin_watch(self, connection: Connection, prefix: str, last_id: str, ends: float) -> None:
         headers = {**self._headers, "Accept": "text/event-stream"}
-        if parser.last_id:
-            headers["Last-Event-ID"] = parser.last_id
+        if last_id:
+            headers["Last-Event-ID"] = last_id
         connection.deadline = min(ends, monotonic() + self.timeout)
         where = calls.target(calls.state_path(prefix), watch=True)
         connection.send("GET", where, headers, None)
         response = connection.receive()
         if response.status != 200:
             raise _refusal(response, connection.body())
+
+
+def _changes(
+    connection: Connection, parser: EventParser, ends: float
+) -> Iterator[results.Change | results.Reset]:
+    connection.deadline = min(ends, monotonic() + SILENCE_SECONDS)
+    for piece in connection.pieces():
+        for event in parser.feed(piece):
+            change = change_of(event)
+            if change is not None:
+                yield change
         connection.deadline = min(ends, monotonic() + SILENCE_SECONDS)
-        for piece in connection.pieces():
-            for event in parser.feed(piece):
-                change = change_of(event)
-                if change is not None:
-                    yield change
-            connection.deadline = min(ends, monotonic() + SILENCE_SECONDS)
-        raise Unreachable("the agent ended the watch")
+    raise Unreachable("the agent ended the watch")
 
 
 def _pump(
