@@ -129,7 +129,11 @@ def test_an_agent_that_no_peer_can_hear_is_not_removed():
     swarm("spawn", name="b", region="us-west")
     swarm("partition", pair="us-east,us-west")
     swarm.set("a", "key", "precious")
-    assert refusal(swarm, "stop", name="a", remove=True).reason == "not-drained"
+    error = refusal(swarm, "stop", name="a", remove=True)
+    assert (error.reason, error.hint) == (
+        "not-drained",
+        "heal the network, or stop it without --remove",
+    )
     assert swarm.get("a", "key") == "precious"
 
 
@@ -213,7 +217,7 @@ def test_settings_that_are_refused_leave_no_swarm_behind(state):
     error = refusal(lifecycle.init, name="demo", regions=["us-east"], settings={"fanout": 99})
     assert (error.reason, error.exit) == ("invalid-setting", 2)
     assert "fanout" in error.message
-    assert list((state / "gossipswarm").iterdir()) == []
+    assert list(state.iterdir()) == []
 
 
 # --- settings, keys -------------------------------------------------------------------------------
@@ -402,7 +406,7 @@ def test_logs_of_an_agent_a_worker_and_the_supervisor_can_be_read():
     assert {line["agent"] for line in lines} == {first}
     assert any(line["source"] == "supervisor" for line in swarm("logs")["lines"])
     assert swarm("logs", name="worker-1", lines=1)["lines"][0]["source"] == "worker-1"
-    assert refusal(swarm, "logs", name="worker-9").hint == "did you mean worker-2?"
+    assert refusal(swarm, "logs", name="worker-9").hint.startswith("did you mean worker-")
     follower = LocalSwarm("demo").stream("logs", name=second, follow=True)
     assert next(follower)["line"]["agent"] == second
 
