@@ -1,4 +1,4 @@
-"""The live view of ``gossipctl dashboard``. One picture is two questions to the supervisor."""
+"""The live view of ``gossipctl dashboard``. One picture is three questions to the supervisor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from rich.text import Text
 from gossipctl import durations
 from gossipctl.backend import Swarm
 from gossipctl.live import console
+from gossipctl.local.errors import LocalError
 from gossipctl.output import BAD, GOOD
+from gossipctl.traces import Trace
 from gossipswarm_client.errors import GossipSwarmError
 from gossipswarm_client.results import Change
 
@@ -36,37 +38,45 @@ DOTS = {"active": ("●", "green"), "starting": ("◐", "yellow"), "stopped": ("
 
 def run(swarm: Swarm, refresh: float) -> None:
     """Show pictures until q, Escape or Ctrl-C; ``refresh`` in seconds."""
-    writes = _Writes(swarm)
-    with _keys(), Live(console=console(), screen=True, auto_refresh=False) as live:
+    terminal = console()
+    # Three connections: a slow answer must neither hold up the keys nor the other views.
+    observer, writes = _Observer(_again(swarm), refresh), _Writes(_again(swarm))
+    with _keys(), Live(console=terminal, screen=True, auto_refresh=False) as live:
+        observer.start()
         writes.start()
         while True:
-            live.update(picture(observe(swarm), writes.latest()), refresh=True)
+            if observer.failure is not None:
+                raise observer.failure
+            if observer.seen is not None:
+                page = picture(observer.seen, observer.newest, writes.latest(), terminal.width)
+                live.update(page, refresh=True)
             if _pressed(refresh) in ("q", "Q", "\x1b"):
                 return
 
 
-def observe(swarm: Swarm) -> dict[str, Any]:
-    """What one picture shows of the swarm."""
-    return {
-        "status": swarm.request("status", verbose=True),
-        "partition": swarm.request("partition-status"),
-        "stats": swarm.stats(),
-    }
+def _again(swarm: Swarm) -> Swarm:
+    """The same swarm over a connection of its own."""
+    return Swarm(type(swarm.local)(swarm.name))
 
 
-def picture(seen: Mapping[str, Any], writes: list[Mapping[str, Any]]) -> Layout:
+def picture(
+    seen: Mapping[str, Any], newest: Trace | None, writes: list[Mapping[str, Any]], width: int
+) -> Layout:
     """The whole screen."""
-    regions = len(seen["status"]["regions"])
+    regions = seen["status"]["regions"]
+    dots = _agents_table(seen["status"])
     page = Layout()
     page.split_column(
         Layout(_head(seen["status"]), size=3),
-        Layout(name="middle", size=max(8, regions + 5)),
+        Layout(name="middle", size=max(6, len(regions) + 3)),
+        Layout(_panel("agents", dots), size=2 + _lines(seen["status"], width)),
+        Layout(_panel("newest write", _newest_write(newest)), size=3),
         Layout(_panel("writes", _writes_table(writes))),
         Layout(Text(" q ends", style="dim"), size=1),
     )
     page["middle"].split_row(
-        Layout(_panel("regions", _regions_table(seen)), ratio=3),
-        Layout(_panel("network", _network(seen["partition"])), ratio=2),
+        Layout(_panel("regions", _regions_table(seen))),
+        Layout(_panel("network", _network(seen["partition"]))),
     )
     return page
 
@@ -98,8 +108,6 @@ def _regions_table(seen: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True, header_style="bold")
     for heading in ("region", "ready", "agree", "keys", "lag"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("agents", ratio=1, no_wrap=True, overflow="ellipsis")
-    agents: list[dict[str, Any]] = seen["status"]["agents"]
     hashes = Counter(each["state_hash"] for each in seen["stats"])
     commonest = hashes.most_common(1)[0][0] if hashes else None
     for region in seen["status"]["regions"]:
@@ -113,9 +121,43 @@ def _regions_table(seen: Mapping[str, Any]) -> Table:
             Text(f"{agree}/{len(stats)}", style="green" if agree == len(stats) else "yellow"),
             str(max((each["leaves"] for each in stats), default=0)),
             durations.show(lag),
-            _dots([agent["status"] for agent in agents if agent["region"] == region]),
         )
     return table
+
+
+def _agents_table(status: Mapping[str, Any]) -> Table:
+    """One dot an agent, a line or more a region."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for region in status["regions"]:
+        table.add_row(region, _dots(_states(status, region)))
+    return table
+
+
+def _lines(status: Mapping[str, Any], width: int) -> int:
+    """Lines that the dots take."""
+    room = max(1, width - 6 - max(map(len, status["regions"])))
+    return sum(max(1, -(-len(_states(status, region)) // room)) for region in status["regions"])
+
+
+def _states(status: Mapping[str, Any], region: str) -> list[str]:
+    return [agent["status"] for agent in status["agents"] if agent["region"] == region]
+
+
+def _newest_write(newest: Trace | None) -> Text:
+    if newest is None:
+        return Text("none yet", style="dim")
+    write = newest.convergence
+    took = write["full_ms"] or write["duration_ms"]
+    return Text.assemble(
+        (write["key"], "bold"),
+        f"  by {newest.agent.name}  ",
+        (
+            f"{write['received']} of {write['agents']} agents",
+            "green" if write["converged"] else "yellow",
+        ),
+        f"  {len(write['rounds'])} rounds"
+        + (f", {durations.show(took)}" if took is not None else ""),
+    )
 
 
 def _dots(states: list[str]) -> Text:
@@ -160,25 +202,64 @@ def _writes_table(writes: list[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-class _Writes:
-    """The latest changes, followed at one agent after another in the background."""
+class _Observer(threading.Thread):
+    """Asks for the next picture in the background."""
+
+    def __init__(self, swarm: Swarm, refresh: float) -> None:
+        super().__init__(daemon=True)
+        self._swarm = swarm
+        self._refresh = refresh
+        self.seen: dict[str, Any] | None = None
+        self.newest: Trace | None = None
+        self.failure: Exception | None = None
+        """Why there will be no further picture."""
+
+    def run(self) -> None:
+        """Ask on and on."""
+        try:
+            while True:
+                seen = {
+                    "status": self._swarm.request("status", verbose=True),
+                    "partition": self._swarm.request("partition-status"),
+                    "stats": self._swarm.stats(),
+                }
+                self._follow_newest(seen["stats"])
+                self.seen = seen
+                time.sleep(self._refresh)
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
+            self.failure = error
+
+    def _follow_newest(self, stats: list[dict[str, Any]]) -> None:
+        """How far the newest traced write has come; asked for only while that changes."""
+        found = [
+            (each["newest_trace"][2], each["name"], each["newest_trace"][0])
+            for each in stats
+            if each["newest_trace"]
+        ]
+        try:
+            if found and (self.newest is None or self.newest.dot != max(found)[2]):
+                _, name, dot = max(found)
+                self.newest = Trace(self._swarm.agent(name), dot)
+            elif self.newest is not None and not self.newest.complete:
+                self.newest.refresh()
+        except (GossipSwarmError, LocalError):
+            pass  # its agent is gone: what it said last stands
+
+
+class _Writes(threading.Thread):
+    """The latest changes, followed at one agent after another."""
 
     def __init__(self, swarm: Swarm) -> None:
-        self._swarm = Swarm(type(swarm.local)(swarm.name))
+        super().__init__(daemon=True)
+        self._swarm = swarm
         self._latest: deque[Mapping[str, Any]] = deque(maxlen=WRITES)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
 
     def latest(self) -> list[Mapping[str, Any]]:
         """Newest first."""
         return sorted(self._latest, key=lambda write: str(write["last_updated"]), reverse=True)
 
-    def _follow(self) -> None:
-        from gossipctl.local.errors import LocalError
-
+    def run(self) -> None:
+        """Listen for ever."""
         while True:
             try:
                 for change in self._swarm.agent().watch():
