@@ -532,6 +532,12 @@ def _restored(
         datagram_limit=config.datagram_limit - ENVELOPE_BYTES,
     )
     node = Node(identity, settings, rng.getrandbits(64), read_clocks())
-    node.restore(recovery.records, damaged=bool(recovery.quarantined))
+    try:
+        node.restore(recovery.records, damaged=bool(recovery.quarantined))
+    except ValueError as error:
+        raise JournalError(
+            f"the journal in {config.data_dir} holds what this version cannot read: {error}; start "
+            "the version that wrote it, or remove the directory to fetch everything from peers"
+        ) from error
     recovery.records.clear()
     return node

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from gossipswarm_agent.runtime.agent import Agent
 
 PREFIX: Final = "gossipswarm_"
-_LABELLED: Final = {
-    "dropped_": ("dropped_packets", "reason", "Frames and messages that were dropped."),
-    "conflicts_": ("conflicts", "resolution", "Concurrent writes that lost, by what decided."),
+_LABELLED: Final[dict[str, tuple[str, list[str], str]]] = {
+    "dropped_": ("dropped_packets", ["reason"], "Frames and messages that were dropped."),
+    "conflicts_": ("conflicts", ["resolution"], "Concurrent writes that lost, by what decided."),
+    "batches_": ("batches", ["direction", "kind"], "Batches of updates that were news."),
+    "updates_": ("updates", ["direction", "kind"], "Rows in those batches."),
 }
-"""Prefixes of the core's counters that are one metric with a label each."""
+"""Prefixes of the core's counters that are one metric with labels each."""
+_HOPS: Final = "hops_"
+_LARGEST_HOP: Final = 16
 
 
 def program_version() -> str:
@@ -99,20 +103,24 @@ class Metrics(Collector):
         yield _gauge("clock_skew_seconds", "By how much peers say that this clock is ahead.",
                      node.skew.ahead_ms / 1000)  # fmt: skip
         groups: dict[str, CounterMetricFamily] = {}
-        for prefix, (name, label, text) in _LABELLED.items():
-            groups[prefix] = _counter_family(name, text, label)
+        for prefix, (name, labels, text) in _LABELLED.items():
+            groups[prefix] = CounterMetricFamily(PREFIX + name, text, labels=labels)
         others = _counter_family("core_events", "What the protocol did, by kind.", "kind")
+        hops: dict[int, int] = {}
         for name, count in sorted(node.counters.items()):
-            for prefix, family in groups.items():
-                if name.startswith(prefix):
-                    family.add_metric([name.removeprefix(prefix)], count)
-                    break
+            prefix, _, rest = name.partition("_")
+            family = groups.get(f"{prefix}_")
+            if family is not None:
+                family.add_metric(rest.split("_", len(_LABELLED[f"{prefix}_"][1]) - 1), count)
+            elif name.startswith(_HOPS):
+                hops[int(rest)] = count
             else:
                 others.add_metric([name], count)
         for reason, count in sorted(self._agent.transport.counters.dropped.items()):
             groups["dropped_"].add_metric([reason], count)
         yield from groups.values()
         yield others
+        yield _hops(hops)
 
     def _network(self) -> Iterator[Metric]:
         transport, agent = self._agent.transport, self._agent
@@ -207,6 +215,20 @@ class Metrics(Collector):
         build = GaugeMetricFamily(PREFIX + "build_info", "Always 1.", labels=list(labels))
         build.add_metric(list(labels.values()), 1)
         yield build
+
+
+def _hops(counts: dict[int, int]) -> HistogramMetricFamily:
+    buckets, total = [], 0
+    for hop in range(_LARGEST_HOP + 1):
+        total += counts.get(hop, 0)
+        buckets.append((str(hop), float(total)))
+    buckets.append(("+Inf", float(sum(counts.values()))))
+    return HistogramMetricFamily(
+        PREFIX + "hops",
+        "Sends between the one who sealed a batch and this agent, over batches that were news.",
+        buckets=buckets,
+        sum_value=float(sum(hop * count for hop, count in counts.items())),
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
