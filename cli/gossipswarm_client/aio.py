@@ -175,9 +175,10 @@ class AsyncClient:
     ) -> AsyncIterator[results.Change | results.Reset]:
         """Changes at and below a prefix, as they happen, for as long as the caller takes them.
 
-        A connection that breaks is made again and resumed behind the last change (one that cannot be made in
-        the first place raises Unreachable); where the agent no longer knows that place, a Reset comes first and the full state follows. ``since`` is the ``id`` of a change
-        seen earlier. With ``timeout``, TimedOut is raised after that many seconds in all.
+        A connection that breaks is made again and resumed behind the last change; one that cannot be made in
+        the first place raises Unreachable. Where the agent no longer knows the place to resume from, a Reset
+        comes first and the full state follows. ``since`` is the ``id`` of a change seen earlier. With
+        ``timeout``, TimedOut is raised after that many seconds in all.
         """
         return self._exchange.watch(prefix, since, timeout)
 

@@ -1,8 +1,8 @@
 """Serves an agent over HTTP.
 
 A process may host a hundred agents, so an agent costs a listener and a few small objects: the table of
-operations is shared and idle listeners do nothing at all. This is aiohttp's low-level server (1.3 KiB an
-agent, measured; an application and its runner cost 30), and each request skips what applications add.
+operations is shared and idle listeners do nothing at all. This is aiohttp's low-level server: 1.3 KiB an
+agent, where an application and its runner cost 30.
 """
 
 from __future__ import annotations
