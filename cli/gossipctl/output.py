@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TextIO
 
 from gossipctl.failures import StdoutClosed
@@ -100,6 +101,8 @@ class Output:
             if texts:
                 self.line("\n".join("\t".join(row) for row in texts))
             return
+        if not texts:
+            return
         if self.terminal:
             from gossipctl.tables import show
 
@@ -118,7 +121,12 @@ class Output:
         if self.wants_json:
             self.json(list(items))
             return
-        chosen = {**columns, **(wide if self.format == "wide" else {})}
+        more = wide if self.format == "wide" else {}
+        if self.human:
+            more = {
+                name: heading for name, heading in more.items() if any(map(itemgetter(name), items))
+            }
+        chosen = {**columns, **more}
         self.table(list(chosen.values()), [[item.get(name) for name in chosen] for item in items])
 
 
@@ -130,7 +138,7 @@ def aligned(row: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def cell(value: Any) -> str:
     """A value in a table."""
-    if value is None or value == "":
+    if value is None or value in ("", []):
         return "-"
     if isinstance(value, bool):
         return "true" if value else "false"

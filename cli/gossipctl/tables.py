@@ -42,10 +42,14 @@ def show(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def fit(natural: Sequence[int], room: int) -> list[int]:
-    """Widths of columns within ``room``: the widest give way first, so that names and states stay whole."""
+    """Widths of columns within ``room``: the widest give way first, the first only if nothing else is left.
+
+    The first says what a row is about: cut off it would be worth nothing.
+    """
     widths = list(natural)
     while sum(widths) > room and max(widths) > NARROWEST:
-        widths[max(range(len(widths)), key=lambda index: (widths[index], index))] -= 1
+        others = [index for index in range(1, len(widths)) if widths[index] > NARROWEST]
+        widths[max(others, key=lambda index: (widths[index], index), default=0)] -= 1
     return widths
 
 

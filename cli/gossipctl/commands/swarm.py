@@ -154,9 +154,9 @@ def _show_details(out: output.Output, status: dict[str, Any]) -> None:
     if status["agents"]:
         out.line()
         out.table(
-            ("agent", "region", "status", "type", "gossip", "api"),
+            ("agent", "region", "status", "type", "process"),
             [
-                [agent[name] for name in ("name", "region", "status", "type", "gossip", "api")]
+                [agent[name] for name in ("name", "region", "status", "type", "worker")]
                 for agent in status["agents"]
             ],
         )

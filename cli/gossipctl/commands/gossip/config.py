@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gossipctl import output
+from gossipctl import durations, output
 from gossipctl.command import Command, Invocation
 from gossipctl.parameters import PARAMETERS, add_flags
 from gossipctl.parser import Parser
@@ -40,7 +40,7 @@ def _rows(out: output.Output, settings: dict[str, Any]) -> list[list[str]]:
         parameter = PARAMETERS.get(field.replace("_", "-"))
         shown = output.cell(value) if value != {} else "-"
         if parameter and parameter.unit:
-            shown += parameter.unit
+            shown = durations.show(value) if out.human else f"{value}{parameter.unit}"
         row = [field.replace("_", "-"), shown]
         if out.human:
             row.append(parameter.explained if parameter else "")

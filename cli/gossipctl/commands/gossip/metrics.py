@@ -7,7 +7,7 @@ from typing import Any
 from gossipctl import output, progress, rounds, traces
 from gossipctl.backend import Agent
 from gossipctl.command import Command, Invocation
-from gossipctl.exposition import Family, collect, distributions, resolve
+from gossipctl.exposition import PREFIX, Family, collect, distributions, resolve
 from gossipctl.failures import CommandFailed, UsageError
 from gossipctl.parser import Parser
 from gossipctl.suggest import did_you_mean
@@ -46,7 +46,7 @@ def _metrics(invocation: Invocation) -> None:
             f"no metric {flags.metric!r}",
             did_you_mean(
                 flags.metric,
-                [CONVERGENCE, *(each.removeprefix("gossipswarm_") for each in families)],
+                [CONVERGENCE, *(each.removeprefix(PREFIX) for each in families)],
                 otherwise="list them with: gossipctl gossip metrics",
             ),
         )
@@ -97,7 +97,7 @@ def _overview(invocation: Invocation, families: dict[str, Family], pages: list[s
         return
     items = [
         {
-            "metric": family.name,
+            "metric": _short(out, family.name),
             "type": family.kind,
             "value": _headline(family),
             "meaning": family.explained,
@@ -108,6 +108,11 @@ def _overview(invocation: Invocation, families: dict[str, Family], pages: list[s
         sorted(items, key=lambda item: str(item["metric"])),
         {"metric": "metric", "type": "type", "value": "value", "meaning": "meaning"},
     )
+
+
+def _short(out: output.Output, name: str) -> str:
+    """A metric's name, without what all have in common where a person reads it."""
+    return name.removeprefix(PREFIX) if out.human else name
 
 
 def _headline(family: Family) -> float | str:
@@ -146,7 +151,11 @@ def _show(invocation: Invocation, family: Family) -> None:
         return
     figures = ["value"] if family.kind in SUMMED else ["mean", "min", "max"]
     rows = [
-        [each["metric"], _shown(each["labels"]), *(each[name] for name in figures)]
+        [
+            _short(out, each["metric"]),
+            _shown(each["labels"]),
+            *(each[name] for name in figures),
+        ]
         for each in series
     ]
     out.table(["metric", "labels", *figures], rows)
