@@ -114,7 +114,7 @@ def test_every_write_is_current_superseded_or_in_the_history(story: list[Any], p
         lost = {(loss.key, loss.origin, loss.sequence) for loss in state.conflicts()[1]}
         for key in state._store.leaves:
             rows = state._store.rows(key)
-            winner = state.policies.winner(rows)
+            winner = state.reader.policies.winner(rows)
             assert all((key, *row.dot) in lost for row in rows if row is not winner)
             if state.reader.leaf(key) is None and not winner.deleted:
                 assert (key, *winner.dot) in lost

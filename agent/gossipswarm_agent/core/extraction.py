@@ -11,6 +11,7 @@ from gossipswarm_agent.core.batch import Dot, Row, pack, ranges_of, take
 from gossipswarm_agent.core.hashtree import bucket_of
 from gossipswarm_agent.core.messages import Batch, Loss, Ranges, encode
 from gossipswarm_agent.core.store import INDEX_BITS, Store
+from gossipswarm_agent.core.versions import VersionVector
 
 _BLOCK_BITS: Final = 6
 """Dots are indexed by blocks of 64 sequences."""
@@ -83,6 +84,34 @@ class DotIndex:
                 for block in range(first >> _BLOCK_BITS, ((first + dots - 1) >> _BLOCK_BITS) + 1):
                     blocks.setdefault(block, []).append(number)
         self._indexed = store.next_number
+
+
+def without_rows(ranges: Ranges, rows: Iterable[Row]) -> Ranges:
+    """The part of these ranges that none of these rows belongs to."""
+    present = VersionVector()
+    for row in rows:
+        present.add(row.origin, row.sequence, row.sequence)
+    rest: Ranges = {}
+    for origin, spans in ranges.items():
+        gaps = [gap for low, high in spans for gap in present.unseen(origin, low, high)]
+        if gaps:
+            rest[origin] = gaps
+    return rest
+
+
+def is_within(loss: Loss, ranges: Ranges) -> bool:
+    """Whether the write that lost is one of these dots."""
+    return any(low <= loss.sequence <= high for low, high in ranges.get(loss.origin, ()))
+
+
+def extracts(bodies: Iterable[bytes], rest: Extract) -> Iterator[Extract]:
+    """One part a batch, and what is beside the batches with the last."""
+    previous: bytes | None = None
+    for body in bodies:
+        if previous is not None:
+            yield Extract([previous])
+        previous = body
+    yield rest if previous is None else msgspec.structs.replace(rest, batches=[previous])
 
 
 def dots_in_buckets(store: Store, buckets: Collection[int]) -> Ranges:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from gossipswarm_agent.core.batch import Dot, expand, take
-from gossipswarm_agent.core.messages import Batch
+from gossipswarm_agent.core import clock
+from gossipswarm_agent.core.batch import Dot, expand, rows_within, take
+from gossipswarm_agent.core.messages import Batch, Ranges
+from gossipswarm_agent.core.versions import VersionVector
 
 HELD_LIMIT: Final = 10_000
 """Rows."""
@@ -48,6 +50,27 @@ class Held:
         while self.rows > self._limit and len(self._batches) > 1:
             self.dropped += self._forget(self._batches.popleft())
 
+    def sift(
+        self, batch: Batch, limit: int, wall: int, vector: VersionVector
+    ) -> tuple[Batch, dict[str, int]]:
+        """Keep aside what has a clock of ``limit`` or above and was not seen.
+
+        Returns:
+            The writes below the limit, and by how many ms each other origin is ahead of ``wall`` at most.
+        """
+        within, beyond = part_ahead(batch, limit)
+        ahead = take(batch, beyond)
+        unseen: Ranges = {}
+        for origin, first, dots, _ in ahead.runs:
+            unseen.setdefault(origin, []).extend(vector.unseen(origin, first, first + dots - 1))
+        ahead = take(ahead, rows_within(ahead.runs, unseen))
+        skewed: dict[str, int] = {}
+        if ahead.keys:
+            self.add(ahead)
+            for origin, stamp in zip(expand(ahead.runs)[0], ahead.clocks, strict=True):
+                skewed[origin] = max(skewed.get(origin, 0), clock.milliseconds(stamp) - wall)
+        return take(batch, within), skewed
+
     def take_due(self, limit: int) -> list[Batch]:
         """Batches with rows whose clocks are at most ``limit``; they are not held any more."""
         due = [aside for aside in self._batches if aside.due <= limit]
@@ -64,10 +87,10 @@ class Held:
 
 
 def part_ahead(batch: Batch, limit: int) -> tuple[list[int], list[int]]:
-    """Rows of writes within the limit, and of writes with a clock above it."""
+    """Rows of writes below the limit, and of writes with a clock at or above it."""
     origins, sequences = expand(batch.runs)
     dots = list(zip(origins, sequences, strict=True))
-    ahead = {dot for dot, clock in zip(dots, batch.clocks, strict=True) if clock > limit}
+    ahead = {dot for dot, stamp in zip(dots, batch.clocks, strict=True) if stamp >= limit}
     within: list[int] = []
     beyond: list[int] = []
     for index, dot in enumerate(dots):

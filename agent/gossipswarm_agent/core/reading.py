@@ -56,11 +56,11 @@ class _Subtree(NamedTuple):
 class Reader:
     """Reads leaves under certain policies."""
 
-    __slots__ = ("_hashes", "_leaves", "_policies")
+    __slots__ = ("_hashes", "_leaves", "policies")
 
     def __init__(self, leaves: Leaves, policies: Policies, hashes: HashTree) -> None:
         self._leaves = leaves
-        self._policies = policies
+        self.policies = policies
         self._hashes = hashes
 
     def read(self, key: str) -> Reading | None:
@@ -68,7 +68,7 @@ class Reader:
         found = self._subtree(key)
         if not found.visible:
             return None
-        policies = self._policies
+        policies = self.policies
         newest = max((policies.winner(rows) for _, rows in found.visible), key=lambda row: row.age)
         return Reading(
             key,
@@ -91,15 +91,15 @@ class Reader:
         contests: _Contests = {}
         if not self._is_live(rows) or self._is_hidden(key, contests):
             return None
-        winner = self._policies.winner(rows)
+        winner = self.policies.winner(rows)
         return Reading(
             key,
-            self._policies.value(rows),
+            self.policies.value(rows),
             max(row.version for row in rows),
             self._etag([(key, rows)]),
             clock.milliseconds(winner.clock),
             agent_of(winner.origin),
-            self._policies.is_open(rows) or self.contest(key, contests) is not None,
+            self.policies.is_open(rows) or self.contest(key, contests) is not None,
         )
 
     def leaves(self, prefix: str, after: str = "") -> Iterator[str]:
@@ -112,19 +112,19 @@ class Reader:
 
     def value(self, key: str) -> msgspec.Raw:
         """The encoded value of a leaf that has one."""
-        return self._policies.winner(self._leaves.rows(key)).value
+        return self.policies.winner(self._leaves.rows(key)).value
 
     def change(self, key: str) -> Change:
         """What a watcher is told of a leaf."""
         rows = self._leaves.rows(key)
         if not rows:
             return Change("", key, None, True, 0, 0, "")
-        winner = self._policies.winner(rows)
+        winner = self.policies.winner(rows)
         deleted = winner.deleted or self._is_hidden(key, {})
         return Change(
             f"{winner.origin}:{winner.sequence}",
             key,
-            None if deleted else self._policies.value(rows),
+            None if deleted else self.policies.value(rows),
             deleted,
             max(row.version for row in rows),
             clock.milliseconds(winner.clock),
@@ -134,11 +134,11 @@ class Reader:
     def sides(self, key: str) -> tuple[Row | None, list[Row]]:
         """The two sides of an overlap: the value at ``key``, and the live rows below it."""
         rows = self._leaves.rows(key)
-        at = self._policies.winner(rows) if self._is_live(rows) else None
+        at = self.policies.winner(rows) if self._is_live(rows) else None
         if at is not None and at.value == EMPTY_OBJECT:
             at = None
         rows_below = (self._leaves.rows(leaf) for leaf in self._leaves.below(key))
-        return at, [self._policies.winner(rows) for rows in rows_below if self._is_live(rows)]
+        return at, [self.policies.winner(rows) for rows in rows_below if self._is_live(rows)]
 
     def contest(self, key: str, known: _Contests) -> bool | None:
         """Whether the value of a leaf won over what lies below it; None where there is nothing to decide."""
@@ -169,7 +169,7 @@ class Reader:
         return _Subtree(visible, 1 + version if candidates else 0, contested)
 
     def _assemble(self, key: str, visible: list[tuple[str, tuple[Row, ...]]]) -> Any:
-        value = self._policies.value
+        value = self.policies.value
         if len(visible) == 1 and visible[0][0] == key:
             return value(visible[0][1])
         start = len(key) + 1 if key else 0
@@ -182,12 +182,12 @@ class Reader:
         total = sum(
             row_hash(key, row.origin, row.sequence)
             for key, rows in visible
-            for row in self._policies.visible(rows)
+            for row in self.policies.visible(rows)
         )
         return f"{total & MASK:016x}"
 
     def _is_live(self, rows: tuple[Row, ...]) -> bool:
-        return bool(rows) and not self._policies.winner(rows).deleted
+        return bool(rows) and not self.policies.winner(rows).deleted
 
     def _is_hidden(self, key: str, contests: _Contests) -> bool:
         """Whether an overlap is decided against this leaf."""

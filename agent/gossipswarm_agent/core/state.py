@@ -1,14 +1,18 @@
 """The replicated state of one agent: what it has seen, what is current, and what lost.
 
-This is the facade that the node works with. Below it, ``store`` joins rows, ``reading`` assembles values,
-``mutation`` plans local writes, ``resolution`` decides conflicts, ``history`` remembers who lost them,
-``holding`` keeps rows from clocks that run ahead and ``extraction`` takes rows out for others.
+This is the facade that the node works with. Below it:
+
+    store        rows and their join       mutation     planning local writes
+    reading      values from leaves        undurable    own writes that the disk does not have yet
+    resolution   who wins a conflict       holding      rows from clocks that run ahead
+    conflicts    finding them              extraction   rows for others and for the journal
+    history      who lost them             batch        how rows travel
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, groupby, islice
 from typing import Final
 
 import msgspec
@@ -16,9 +20,7 @@ import msgspec
 from gossipswarm_agent.core import clock as clocks
 from gossipswarm_agent.core import paths
 from gossipswarm_agent.core.batch import (
-    Dot,
     Row,
-    expand,
     from_rows,
     merge,
     ranges_of,
@@ -27,6 +29,7 @@ from gossipswarm_agent.core.batch import (
     take,
 )
 from gossipswarm_agent.core.clock import HybridClock
+from gossipswarm_agent.core.conflicts import Conflicts
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.extraction import (
@@ -35,11 +38,13 @@ from gossipswarm_agent.core.extraction import (
     dot_of,
     dots_in_buckets,
     encoded_parts,
+    extracts,
+    is_within,
     snapshot_batches,
+    without_rows,
 )
 from gossipswarm_agent.core.hashtree import bucket_of
-from gossipswarm_agent.core.history import History, identity
-from gossipswarm_agent.core.holding import Held, part_ahead
+from gossipswarm_agent.core.holding import Held
 from gossipswarm_agent.core.messages import (
     Batch,
     Identity,
@@ -52,9 +57,11 @@ from gossipswarm_agent.core.messages import (
 )
 from gossipswarm_agent.core.mutation import Plan
 from gossipswarm_agent.core.reading import Reader
-from gossipswarm_agent.core.resolution import LAST_WRITE, Policies
+from gossipswarm_agent.core.resolution import Policies
 from gossipswarm_agent.core.results import Change, Reading, WriteResult
-from gossipswarm_agent.core.store import Outcome, Store
+from gossipswarm_agent.core.store import Store
+from gossipswarm_agent.core.tombstones import Tombstones
+from gossipswarm_agent.core.undurable import Undurable
 from gossipswarm_agent.core.versions import VersionVector
 
 _FAR_FUTURE: Final = 1 << 64
@@ -106,17 +113,12 @@ class State:
         self.clock_behind = 0
         """Milliseconds by which this agent knows its own wall clock to be slow; rows are not held for that."""
         self._store = Store()
-        self._history = History()
+        self._conflicts = Conflicts(self._store)
         self._held = Held()
         self._dots = DotIndex(self._store)
-        self._policies = Policies(ctx.settings)
-        self._reader = Reader(self._store, self._policies, self._store.hashes)
-        self._floor: dict[str, int] = {}
-        """What every agent was last known to have."""
-        self._collected: dict[str, int] = {}
-        """Highest sequence of a collected tombstone by origin."""
-        self._unconfirmed: dict[Dot, dict[str, tuple[Row, ...]]] = {}
-        """Own writes that are not durable yet, by dot: the rows that each of their leaves had before."""
+        self._reader = Reader(self._store, Policies(ctx.settings), self._store.hashes)
+        self._tombstones = Tombstones(self._store)
+        self._undurable = Undurable()
         self._restored_sequence = 0
 
     # --- writing ----------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class State:
             WriteRefused: nothing of it was applied.
         """
         keys = [paths.check(mutation.key, system=system) for mutation in mutations]
-        plan = Plan(self._store, self.policies, self._store.hashes, self._floor)
+        plan = Plan(self._store, self.reader.policies, self._store.hashes, self._tombstones.floor)
         stamps = HybridClock(self.clock.last)
         stamps.trusts_wall = self.clock.trusts_wall
         sequence = max(self.sequence, self.vector.highest(self.origin))
@@ -156,10 +158,9 @@ class State:
         self.sequence = sequence
         for rows in planned:
             if rows:
-                self._unconfirmed[rows[0].dot] = {
-                    row.key: self._store.rows(row.key) for row in rows
-                }
-        changed, _ = self._settle(self._store.insert(batch))
+                before = {row.key: self._store.rows(row.key) for row in rows}
+                self._undurable.note(rows[0].dot, before)
+        changed, _ = self._insert(batch)
         if self._ctx.settings.durability == "memory":
             self.confirm(batch)
         results = [self._result(key, rows) for key, rows in zip(keys, planned, strict=True)]
@@ -179,10 +180,8 @@ class State:
 
     def confirm(self, batch: Batch) -> None:
         """An own batch is as durable as was asked: its dots count as seen from now on."""
-        for origin, first, dots, _ in batch.runs:
-            self.vector.add(origin, first, first + dots - 1)
-            for sequence in range(first, first + dots):
-                self._unconfirmed.pop((origin, sequence), None)
+        for origin, sequence in self._undurable.confirm(batch):
+            self.vector.add(origin, sequence, sequence)
 
     def retract(self, batch: Batch) -> list[str]:
         """An own batch could not be made durable: take it back. Its dots stay used, and stand for nothing.
@@ -190,27 +189,19 @@ class State:
         Returns:
             The leaves that changed.
         """
-        dots = set(zip(*expand(batch.runs), strict=True))
-        before: dict[str, tuple[Row, ...]] = {}
-        for dot in dots:
-            before.update(self._unconfirmed.pop(dot, {}))
-        for later in self._unconfirmed.values():
-            for key, rows in later.items():
-                if any(row.dot in dots for row in rows):
-                    kept = [row for row in rows if row.dot not in dots]
-                    later[key] = (*kept, *before.get(key, ()))
+        dots, before = self._undurable.retract(batch)
         for key in before:
             self._store.remove(key, dots)
-        self._rejoin(row for rows in before.values() for row in rows)
-        for origin, first, count, _ in batch.runs:
-            self.vector.add(origin, first, first + count - 1)
+        rows = sorted((row for rows in before.values() for row in rows), key=dot_of)
+        if rows:
+            self._insert(from_rows(rows, self._ctx.name))
+        for origin, sequence in dots:
+            self.vector.add(origin, sequence, sequence)
         return list(before)
 
-    def _rejoin(self, rows: Iterable[Row]) -> None:
-        """Join rows in whose dots were seen before."""
-        ordered = sorted(rows, key=lambda row: row.dot)
-        if ordered:
-            self._settle(self._store.insert(from_rows(ordered, self._ctx.name)))
+    def _insert(self, batch: Batch) -> tuple[list[str], list[Loss]]:
+        """Join rows in; what changed to the eye, and the conflicts that were put on record."""
+        return self._conflicts.settle(self._store.insert(batch), self.reader)
 
     # --- what comes from others -------------------------------------------------------------------
 
@@ -224,7 +215,7 @@ class State:
         skewed: dict[str, int] = {}
         newest = max(batch.clocks, default=0)
         if newest >= limit:
-            batch, skewed = self._hold_ahead(batch, limit)
+            batch, skewed = self._held.sift(batch, limit, self._ctx.now.wall, self.vector)
             newest = max(batch.clocks, default=0)
         fresh = self.vector.add_all(batch.runs)
         if fresh is not None:
@@ -232,26 +223,8 @@ class State:
         if not batch.keys:
             return Applied(skewed=skewed)
         self.clock.observe(newest)
-        changed, losses = self._settle(self._store.insert(batch))
+        changed, losses = self._insert(batch)
         return Applied(batch, changed, losses, skewed)
-
-    def _hold_ahead(self, batch: Batch, limit: int) -> tuple[Batch, dict[str, int]]:
-        """Keep aside what is unseen and ahead; the rest, and by how many ms each origin is ahead."""
-        within, beyond = part_ahead(batch, limit)
-        aside = take(batch, beyond)
-        unseen: Ranges = {}
-        for origin, first, dots, _ in aside.runs:
-            gaps = self.vector.unseen(origin, first, first + dots - 1)
-            unseen[origin] = unseen.get(origin, []) + gaps
-        aside = take(aside, rows_within(aside.runs, unseen))
-        skewed: dict[str, int] = {}
-        if aside.keys:
-            self._held.add(aside)
-            wall = self._ctx.now.wall
-            for origin, clock in zip(expand(aside.runs)[0], aside.clocks, strict=True):
-                ahead = clocks.milliseconds(clock) - wall
-                skewed[origin] = max(skewed.get(origin, 0), ahead)
-        return take(batch, within), skewed
 
     def release(self) -> Applied:
         """Merge held rows whose time has come."""
@@ -273,7 +246,7 @@ class State:
 
     def add_losses(self, losses: Sequence[Loss]) -> list[Loss]:
         """Join conflict records in; those that were new, or had a later winner than was known."""
-        return self._history.add(losses)
+        return self._conflicts.history.add(losses)
 
     def adopt(self, batch: Batch) -> Applied:
         """Like ``apply``, and also join rows in that a peer holds and this agent lacks although it has seen
@@ -287,7 +260,7 @@ class State:
         if not missing:
             return applied
         found = from_rows(missing, batch.sender)
-        changed, losses = self._settle(self._store.insert(found))
+        changed, losses = self._insert(found)
         new = [found] if applied.batch is None else [applied.batch, found]
         return Applied(
             merge(new, batch.sender),
@@ -309,47 +282,9 @@ class State:
 
     # --- conflicts --------------------------------------------------------------------------------
 
-    def _settle(self, outcome: Outcome) -> tuple[list[str], list[Loss]]:
-        """What an insertion changed to the eye, and the conflicts that it made."""
-        if not outcome.contended and not outcome.overlapped:
-            return outcome.changed, []
-        changed = list(outcome.changed)
-        policies = self.policies
-        losses: list[Loss] = []
-        for key, before in outcome.contended.items():
-            rows = self._store.rows(key)
-            if _dots(policies.visible(before)) != _dots(policies.visible(rows)):
-                changed.append(key)
-            winner = policies.winner(rows)
-            losses += [_loss(row, winner, policies.label(key)) for row in rows if row is not winner]
-        for key in outcome.overlapped:
-            changed += [key, *self._store.below(key)]
-            losses += self._overlap_losses(key)
-        return changed, self._history.add(losses)
-
-    def _overlap_losses(self, key: str) -> list[Loss]:
-        at, below = self.reader.sides(key)
-        if at is None or not below:
-            return []
-        youngest = max(below, key=lambda row: row.age)
-        if youngest.age > at.age:
-            return [_loss(at, youngest, LAST_WRITE)]
-        return [_loss(row, at, LAST_WRITE) for row in below]
-
     def conflicts(self) -> tuple[list[Loss], list[Loss]]:
         """Conflicts that nobody has written over since, and every recorded one, latest first."""
-        policies = self.policies
-        undecided: set[tuple[str, str, int]] = set()
-        for key in self._store.siblings:
-            rows = self._store.rows(key)
-            if policies.is_open(rows):
-                winner = policies.winner(rows)
-                undecided |= {(key, *row.dot) for row in rows if row is not winner}
-        for key in self._store.overlaps:
-            losses = self._overlap_losses(key)
-            undecided |= {(loss.key, loss.origin, loss.sequence) for loss in losses}
-        history = self._history.latest_first()
-        return [loss for loss in history if identity(loss) in undecided], history
+        return self._conflicts.open_and_recorded(self.reader)
 
     # --- what goes to others ----------------------------------------------------------------------
 
@@ -360,30 +295,13 @@ class State:
         """
         known = self.vector.known(ranges)
         rows = self._dots.rows(known)
-        with_rows = VersionVector()
-        for row in rows:
-            with_rows.add(row.origin, row.sequence, row.sequence)
-        claims = {
-            origin: rest
-            for origin, spans in known.items()
-            if (rest := [gap for low, high in spans for gap in with_rows.unseen(origin, low, high)])
-        }
-        collected = any(
-            low <= self._collected.get(origin, 0)
-            for origin, spans in claims.items()
-            for low, _ in spans
+        claims = without_rows(known, rows)
+        rest = Extract(
+            claims=claims,
+            losses=[loss for loss in self._conflicts.history if is_within(loss, known)],
+            collected=self._tombstones.among(claims),
         )
-        losses = [
-            loss
-            for loss in self._history
-            if any(low <= loss.sequence <= high for low, high in known.get(loss.origin, ()))
-        ]
-        previous: bytes | None = None
-        for body in encoded_parts(rows, self._ctx.name, limit_bytes):
-            if previous is not None:
-                yield Extract([previous])
-            previous = body
-        yield Extract([] if previous is None else [previous], claims, losses, collected)
+        return extracts(encoded_parts(rows, self._ctx.name, limit_bytes), rest)
 
     @property
     def state_hash(self) -> int:
@@ -393,7 +311,7 @@ class State:
     @property
     def losses_hash(self) -> int:
         """Order-independent hash of the conflict history, 64 bits."""
-        return self._history.hash
+        return self._conflicts.history.hash
 
     def bucket_hashes(self) -> list[int]:
         """Hash of the current rows of each of 256 buckets, by key."""
@@ -425,11 +343,11 @@ class State:
                 for row in self._store.rows(key)
                 if row.sequence <= peer_seen.get(row.origin, 0)
                 and (key, row.origin, row.sequence) not in held_by_peer
-                and row.dot not in self._unconfirmed
+                and row.dot not in self._undurable.dots
             }
             if gone:
                 self._store.remove(key, gone)
-                self._note_collected(gone)
+                self._tombstones.note(gone)
                 changed.append(key)
         return changed
 
@@ -441,38 +359,19 @@ class State:
         Returns:
             How many.
         """
-        self._floor = floor
-        collected = 0
-        for key in list(self._store.tombstones):
-            rows = self._store.rows(key)
-            if len(rows) == 1 and rows[0].sequence <= floor.get(rows[0].origin, 0):
-                self._store.bury(key)
-                self._note_collected([rows[0].dot])
-                collected += 1
-        return collected
+        return self._tombstones.collect(floor)
 
     def collected_beyond(self, seen: dict[str, int]) -> bool:
         """Whether somebody who has seen this much may hold what a tombstone deleted that was collected here."""
-        return any(seen.get(origin, 0) < last for origin, last in self._collected.items())
-
-    def _note_collected(self, dots: Iterable[Dot]) -> None:
-        for origin, sequence in dots:
-            self._collected[origin] = max(self._collected.get(origin, 0), sequence)
+        return self._tombstones.beyond(seen)
 
     # --- reading ----------------------------------------------------------------------------------
 
     @property
-    def policies(self) -> Policies:
-        """Conflict resolution under the settings in force."""
-        if self._policies.settings is not self._ctx.settings:
-            self._policies = Policies(self._ctx.settings)
-            self._reader = Reader(self._store, self._policies, self._store.hashes)
-        return self._policies
-
-    @property
     def reader(self) -> Reader:
         """Reads under the settings in force."""
-        _ = self.policies
+        if self._reader.policies.settings is not self._ctx.settings:
+            self._reader = Reader(self._store, Policies(self._ctx.settings), self._store.hashes)
         return self._reader
 
     def read(self, key: str) -> Reading | None:
@@ -496,7 +395,7 @@ class State:
     @property
     def leaf_count(self) -> int:
         """Leaves that are not deleted."""
-        store, winner = self._store, self.policies.winner
+        store, winner = self._store, self.reader.policies.winner
         undecided = store.tombstones & store.siblings.keys()
         alive = sum(1 for key in undecided if not winner(store.rows(key)).deleted)
         return len(store.leaves) - len(store.tombstones) + alive
@@ -523,9 +422,9 @@ class State:
         """Journal records that stand for everything so far. What they say is settled at once; they are encoded
         as they are taken."""
         name = self._ctx.name
-        history = self._history.latest_first()
-        seen = Seen(name, self.vector.ranges(), dict(self._collected))
-        batches = snapshot_batches(self._store, self._unconfirmed)
+        history = self._conflicts.history.latest_first()
+        seen = Seen(name, self.vector.ranges(), dict(self._tombstones.collected))
+        batches = snapshot_batches(self._store, self._undurable.dots)
         losses = (
             encode(Losses(name, history[start : start + _LOSSES_PER_RECORD]))
             for start in range(0, len(history), _LOSSES_PER_RECORD)
@@ -549,9 +448,9 @@ class State:
             case Batch():
                 self._apply(message, _FAR_FUTURE)
             case Losses():
-                self._history.add(message.losses)
+                self._conflicts.history.add(message.losses)
             case Seen():
-                self._note_collected(message.collected.items())
+                self._tombstones.note(message.collected.items())
                 if trust_seen:
                     self.claim(message.ranges)
             case Identity():
@@ -582,53 +481,34 @@ class State:
         start = self._restored_sequence + 1 if first is None else first
         highest = max(self.sequence, self.vector.highest(old))
         reused = self._dots.rows({old: [(start, highest)]}) if highest >= start else []
-        self._unconfirmed.clear()
+        self._undurable.clear()
         self.vector.truncate(old, start - 1)
-        self._collected = {**self._collected, old: min(self._collected.get(old, 0), start - 1)}
+        self._tombstones.forget_above(old, start - 1)
         self.origin, self.sequence, self._restored_sequence = new_origin, 0, 0
-        issued: list[Row] = []
-        last: Dot | None = None
+        issued = []
         for row in reused:
-            if row.dot != last:
-                last = row.dot
-                self.sequence += 1
             self._store.remove(row.key, (row.dot,))
-            context = {
-                origin: min(sequence, start - 1) if origin == old else sequence
-                for origin, sequence in row.context.items()
-            }
-            issued.append(
-                msgspec.structs.replace(
-                    row,
-                    origin=new_origin,
-                    sequence=self.sequence,
-                    context={origin: sequence for origin, sequence in context.items() if sequence},
-                )
-            )
+        for number, (_, rows) in enumerate(groupby(reused, dot_of), 1):
+            self.sequence = number
+            issued += [_issue_again(row, new_origin, number, start) for row in rows]
         if not issued:
             return None
         batch = from_rows(issued, self._ctx.name)
-        self._settle(self._store.insert(batch))
-        self.confirm(batch)
+        self._insert(batch)
+        self.vector.add(new_origin, 1, self.sequence)
         return batch
 
 
-def _dots(rows: Iterable[Row]) -> set[Dot]:
-    return {row.dot for row in rows}
-
-
-def _loss(loser: Row, winner: Row, resolution: str) -> Loss:
-    return Loss(
-        loser.key,
-        loser.value,
-        loser.origin,
-        loser.sequence,
-        loser.clock,
-        loser.deleted,
-        winner.value,
-        winner.origin,
-        winner.sequence,
-        winner.clock,
-        winner.deleted,
-        resolution,
+def _issue_again(row: Row, origin: str, sequence: int, reused_from: int) -> Row:
+    """The row under another dot. Of its own writes from ``reused_from`` on it has seen others than the swarm
+    knows, so it does not claim to have seen those."""
+    context = {
+        seen: min(last, reused_from - 1) if seen == row.origin else last
+        for seen, last in row.context.items()
+    }
+    return msgspec.structs.replace(
+        row,
+        origin=origin,
+        sequence=sequence,
+        context={seen: last for seen, last in context.items() if last},
     )

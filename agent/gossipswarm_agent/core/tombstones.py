@@ -1,0 +1,54 @@
+"""Collecting deletions once everybody has them, and remembering that it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gossipswarm_agent.core.batch import Dot
+from gossipswarm_agent.core.messages import Ranges
+from gossipswarm_agent.core.store import Store
+
+
+class Tombstones:
+    """Causal stability: a deletion may go when every declared member has it, never for its age."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.floor: Mapping[str, int] = {}
+        """What every agent was last known to have, by origin."""
+        self.collected: dict[str, int] = {}
+        """Highest sequence of a row that was collected, by origin."""
+
+    def collect(self, floor: Mapping[str, int]) -> int:
+        """Collect what the floor allows; how many. A concurrent write beside a tombstone keeps it."""
+        self.floor = floor
+        count = 0
+        for key in list(self._store.tombstones):
+            rows = self._store.rows(key)
+            if len(rows) == 1 and rows[0].sequence <= floor.get(rows[0].origin, 0):
+                self._store.bury(key)
+                self.note([rows[0].dot])
+                count += 1
+        return count
+
+    def note(self, dots: Iterable[Dot]) -> None:
+        """Rows of these writes went although nothing took their place."""
+        for origin, sequence in dots:
+            self.collected[origin] = max(self.collected.get(origin, 0), sequence)
+
+    def beyond(self, seen: Mapping[str, int]) -> bool:
+        """Whether somebody who has seen this much may hold what a tombstone deleted that was collected."""
+        return any(seen.get(origin, 0) < last for origin, last in self.collected.items())
+
+    def among(self, claims: Ranges) -> bool:
+        """Whether a collected row may be one of these."""
+        return any(
+            low <= self.collected.get(origin, 0)
+            for origin, spans in claims.items()
+            for low, _ in spans
+        )
+
+    def forget_above(self, origin: str, last: int) -> None:
+        """The dots of this origin above ``last`` stand for other writes from now on."""
+        if self.collected.get(origin, 0) > last:
+            self.collected[origin] = last
