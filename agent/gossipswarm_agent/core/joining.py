@@ -29,6 +29,8 @@ class Joining:
         self._ctx = ctx
         self._table = table
         self._reachable = reachable
+        self.outside = False
+        """Nobody answers to our address, whatever we know of the swarm: keep asking like one alone."""
         self._seeds: tuple[Address, ...] = ()
         self._tried = 0
         self._delay = FIRST_RETRY
@@ -46,13 +48,17 @@ class Joining:
         if changed or self.deadline == inf:
             self.deadline = self._ctx.now.mono if not self._table.live() else self._later()
 
+    def ask_soon(self) -> None:
+        """Ask again after the usual delay, not first after a reunion's."""
+        self.deadline = min(self.deadline, self._ctx.now.mono + self._delay)
+
     def tick(self) -> None:
         """Ask whoever is next."""
         if self._ctx.now.mono < self.deadline:
             return
         if self._table.own.status >= DEAD:
             self.deadline = inf
-        elif not self._table.live():
+        elif self.outside or not self._table.live():
             self._ask_seed()
         else:
             self._delay = FIRST_RETRY
@@ -60,11 +66,10 @@ class Joining:
             self.deadline = self._later()
 
     def _ask_seed(self) -> None:
-        if self._seeds:
-            self._ask(self._seeds[self._tried % len(self._seeds)])
+        doors = self._seeds or tuple(member.address for member in self._table.members.values())
+        if doors:
+            self._ask(doors[self._tried % len(doors)])
             self._tried += 1
-        elif self._table.members:
-            self._ask_the_missing()
         self.deadline = self._ctx.now.mono + self._delay * self._ctx.rng.uniform(0.8, 1.2)
         self._delay = min(RETRY_LIMIT, 2 * self._delay)
 

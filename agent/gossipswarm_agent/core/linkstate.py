@@ -33,7 +33,7 @@ class Declaration:
 class LinkTable:
     """The declarations of all regions and what follows from them."""
 
-    __slots__ = ("_declared", "_groups", "_regions", "_trees", "version")
+    __slots__ = ("_declared", "_groups", "_regions", "_trees", "version", "whole")
 
     def __init__(self) -> None:
         self._declared: dict[str, Declaration] = {}
@@ -42,6 +42,8 @@ class LinkTable:
         self._trees: dict[str, dict[str, tuple[str, ...]]] = {}
         self.version = 0
         """Rises when a link or the set of regions changes."""
+        self.whole = True
+        """No region declares any silence."""
 
     # --- declarations -----------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class LinkTable:
 
     def connected(self, one: str, other: str) -> bool:
         """Whether the two are in one group, directly or through others."""
-        if one == other or self.up(one, other):
+        if self.whole or one == other or self.up(one, other):
             return True
         return any(one in group and other in group for group in self.groups())
 
@@ -171,5 +173,6 @@ class LinkTable:
 
     def _changed(self) -> None:
         self.version += 1
+        self.whole = not any(held.down for held in self._declared.values())
         self._groups = None
         self._trees.clear()

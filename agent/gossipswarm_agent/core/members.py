@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Final
 
 from gossipswarm_agent.core.frames import Address
@@ -40,6 +41,7 @@ class Member:
         "region",
         "since",
         "status",
+        "weight",
     )
 
     def __init__(self, record: MemberRecord, since: float) -> None:
@@ -55,6 +57,8 @@ class Member:
     def adopt(self, record: MemberRecord) -> None:
         """Take over everything that is claimed."""
         self.region = record.region
+        self.weight = _digest(f"{record.region}\0{record.name}")
+        """Rendezvous hash: the heaviest members of a region are its relays."""
         self.host = record.host
         self.port = record.port
         self.address: Address = (record.host, record.port)
@@ -164,7 +168,7 @@ class MemberTable:
             for member in (*self.live(), *here):
                 grouped.setdefault(member.region, []).append(member)
             self._regions = {
-                region: tuple(sorted(grouped[region], key=lambda member: member.name))
+                region: tuple(sorted(grouped[region], key=attrgetter("name")))
                 for region in sorted(grouped)
             }
         return self._regions

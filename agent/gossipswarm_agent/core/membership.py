@@ -43,7 +43,7 @@ from gossipswarm_agent.core.messages import (
     PingRequest,
     encode,
 )
-from gossipswarm_agent.core.probing import LocalHealth, Prober
+from gossipswarm_agent.core.probing import LAG_LIMIT, LocalHealth, Prober
 from gossipswarm_agent.core.suspicion import Suspicions
 
 __all__ = ["ALIVE", "DEAD", "LEFT", "STATES", "SUSPECT", "Member", "Membership"]
@@ -52,10 +52,15 @@ NEWS_BYTES: Final = 1200
 """Encoded records in one flooded message; with the envelope they fit a datagram of 1,400 bytes."""
 NEWS_DELAY: Final = 0.02
 """Seconds during which joins are gathered into one flood. Suspicion, death and refutation do not wait."""
+HEARSAY_DELAY: Final = (0.1, 0.5)
+"""Seconds, drawn at random, before what a table told is flooded, unless somebody floods it first: the flood
+that made it news to the table's sender is mostly still on its way."""
 LATE: Final = 0.05
 """Seconds by which a tick may be late without being evidence against this agent."""
 SETTLE: Final = 0.3
 """Seconds without news before a difference between two tables counts: it may be in flight."""
+UNSETTLED: Final = 1.0
+"""Seconds of uninterrupted news after which a difference counts all the same."""
 TABLE_INTERVAL: Final = 0.5
 FORGET_AFTER: Final = 10.0
 """Seconds for which the dead and those that left are remembered although they are not declared."""
@@ -79,14 +84,17 @@ class Membership:
         self.suspicion_version = 0
         """Rises when somebody becomes suspect or is cleared."""
         self.outranked = False
-        """Another process uses this name, and the swarm sides with it."""
+        """Another process uses this name, and the swarm sides with it: answers go there, so this agent hears
+        nobody. It accuses nobody until the other one is gone, and asks now and then whether it is."""
         self._suspicions = Suspicions(ctx)
         self._prober = Prober(ctx, self._table, self.health, self._is_reachable, self._accuse)
         self._joining = Joining(ctx, self._table, self._is_reachable)
         self._news: dict[str, None] = {}
+        self._dispensable: set[str] = set()
+        """News that need not be flooded from here if it is from elsewhere."""
         self._flush_at = float("inf")
         self._housekeeping_at = ctx.now.mono + HOUSEKEEPING
-        self._changed_at = ctx.now.mono
+        self._changed_at = self._unsettled_since = ctx.now.mono
         self._table_sent_at = -TABLE_INTERVAL
         self._forgotten: dict[str, int] = {}
         self._conflicts: set[tuple[str, int]] = set()
@@ -187,7 +195,7 @@ class Membership:
         The receiver answers with what it knows better.
         """
         now = self._ctx.now.mono
-        settled = now - self._changed_at >= SETTLE or now - self._table_sent_at >= 4 * SETTLE
+        settled = now - self._changed_at >= SETTLE or now - self._unsettled_since >= UNSETTLED
         if settled and now - self._table_sent_at >= TABLE_INTERVAL:
             self._table_sent_at = now
             self._ctx.count("tables_sent")
@@ -246,8 +254,10 @@ class Membership:
         suspicion = self._suspicions.start(
             member.name, member.incarnation, self._prober.next_number()
         )
+        suspicion.grace = min(member.lag, LAG_LIMIT)
         shortened = self._suspicions.accuse(suspicion, {self._ctx.name, *nackers}, first_hand=True)
         if member.status == ALIVE:
+            suspicion.opened_here = True
             self._ctx.count("suspicions")
             self._set_status(member, SUSPECT)
             self._publish(member.name)
@@ -282,17 +292,19 @@ class Membership:
         if message.flood:
             for record in message.records:
                 self._learn(record, message.sender, flooded=True)
+                self._spare(record)
             return
-        joining = not self._table.live()
+        strangers = sum(record.name not in self.members for record in message.records)
+        joining = strangers > len(self._table.live())
         news = [
             record.name
             for record in message.records
             if self._learn(record, message.sender, flooded=False, quiet=joining)
         ]
         if not joining:
-            # Others may have missed it as well. A joiner has nobody to tell.
+            # Others may have missed it as well. One that knew less than it was told is the joiner itself.
             for name in news:
-                self._publish(name, NEWS_DELAY)
+                self._publish(name, self._ctx.rng.uniform(*HEARSAY_DELAY))
         if message.whole:
             self._answer(message)
 
@@ -348,6 +360,9 @@ class Membership:
             self._note_conflict(record, held.record())
         if rank(record) <= rank(held):
             return False
+        if held.address != (record.host, record.port) and held.status < DEAD and not flooded:
+            # Moved, or two processes with one name: whoever is at the old address must know.
+            self._ctx.send((held.address,), self._direct([record]))
         if record.status == DEAD and held.status == ALIVE and not flooded:
             # As in memberlist: what a table says of the dead may be old news from beyond a cut. Ask first.
             self._put(replace(record, status=SUSPECT))
@@ -377,7 +392,7 @@ class Membership:
             self._ctx.count("members_refused")
             return False
         member = self._table.put(record, self._ctx.now.mono)
-        self._changed_at = self._ctx.now.mono
+        self._touch()
         self._forgotten.pop(record.name, None)
         if member.status == SUSPECT:
             suspicion = self._suspicions.start(
@@ -401,7 +416,7 @@ class Membership:
         if record.status != ALIVE or (not elsewhere and record.incarnation > own.incarnation):
             # Refute at once. Also a claim of an earlier life that this one has no memory of.
             self._claim(incarnation=record.incarnation + 1)
-            self.outranked = False
+            self._set_outranked(False)
             self.health.worse()
             self._ctx.count("refutations")
             self._publish(self._ctx.name)
@@ -410,9 +425,19 @@ class Membership:
                 self._ctx.send((accuser.address,), self._direct([self.me]))
         elif elsewhere:
             self._note_conflict(record, self.me)
-            self.outranked = rank(record) > rank(own)
+            self._set_outranked(rank(record) > rank(own))
             if not self.outranked:
                 self._publish(self._ctx.name)
+
+    def _set_outranked(self, outranked: bool) -> None:
+        self.outranked = outranked
+        self._prober.suspended = outranked
+        self._joining.outside = outranked
+        if outranked:
+            self._joining.ask_soon()
+            for name in list(self._suspicions.open):
+                self._suspicions.clear(name)
+                self._set_status(self.members[name], ALIVE)
 
     def _note_conflict(self, one: MemberRecord, other: MemberRecord) -> None:
         """Two processes use one name. The claim that ranks higher holds, everywhere."""
@@ -448,7 +473,7 @@ class Membership:
         self._note_change(member, was_live, was_suspect)
 
     def _note_change(self, member: Member, was_live: bool, was_suspect: bool) -> None:
-        self._changed_at = self._ctx.now.mono
+        self._touch()
         if was_suspect != (member.status == SUSPECT):
             self.suspicion_version += 1
         if was_live and member.status >= DEAD:
@@ -466,6 +491,13 @@ class Membership:
         }
         self._ctx.effects.append(Notify(event, detail))
 
+    def _touch(self) -> None:
+        """There is news."""
+        now = self._ctx.now.mono
+        if now - self._changed_at >= SETTLE:
+            self._unsettled_since = now
+        self._changed_at = now
+
     def _claim(self, incarnation: int | None = None, status: int | None = None) -> None:
         me = self.me
         self._table.set_own(
@@ -475,7 +507,7 @@ class Membership:
                 status=me.status if status is None else status,
             )
         )
-        self._changed_at = self._ctx.now.mono
+        self._touch()
 
     def _is_reachable(self, region: str) -> bool:
         return self.reachable(region)
@@ -518,8 +550,20 @@ class Membership:
 
     def _publish(self, name: str, delay: float = 0.0) -> None:
         """Flood what is held of this name, together with the other news of the moment."""
+        if not delay:
+            self._dispensable.discard(name)
+        elif name not in self._news:
+            self._dispensable.add(name)
         self._news[name] = None
         self._flush_at = min(self._flush_at, self._ctx.now.mono + delay)
+
+    def _spare(self, flooded: MemberRecord) -> None:
+        """Somebody else floods this claim: no need to do it again."""
+        name = flooded.name
+        held = self.members.get(name)
+        if name in self._dispensable and held is not None and rank(held) == rank(flooded):
+            self._dispensable.discard(name)
+            self._news.pop(name, None)
 
     def _flush(self) -> None:
         self._flush_at = float("inf")
@@ -539,6 +583,7 @@ class Membership:
         if chunk:
             self._ctx.flood(Members(self._ctx.name, chunk))
         self._news.clear()
+        self._dispensable.clear()
 
     def _direct(self, records: list[MemberRecord]) -> Members:
         return Members(self._ctx.name, records, flood=False)

@@ -1,7 +1,7 @@
 """Failure detection: SWIM's probes (2002, section 3) under Lifeguard's local health (2017, section IV-A).
 
 SWIM lets every member pick its targets at random, so that a dead one may go unprobed for several periods.
-Here the members of a ring (sorted by name) share a round robin: in round r = wall clock / probe interval
+Here the members of a ring (ordered by hash, so that regions and hosts mix) share a round robin: in round r = wall clock / probe interval
 the member at place i probes the one at place i + 1 + r mod (n - 1). Everybody is probed exactly once a
 round, each time by somebody else, and at a moment within the round that belongs to the target; so the first
 probe of a dead member fails at most one interval after its death. Each member still works through all
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from operator import attrgetter
 from typing import Final
 
 from gossipswarm_agent.core.context import Context
@@ -37,6 +38,11 @@ NACK_AFTER: Final = 0.65
 WORST_HEALTH: Final = 8
 SMALLEST_RING: Final = 4
 """A region with fewer members than this is watched by everybody."""
+LAG_LIMIT: Final = 2.0
+"""Seconds of patience that a member's own report of being late may buy it."""
+LAG_DECAY: Final = 0.9
+PLAN_DELAY: Final = 0.02
+"""Seconds during which changes of the ring are gathered before the next probe is planned anew."""
 ERRANDS: Final = 1024
 """Indirect probes carried out for others at a time; beyond that requests are dropped and counted."""
 
@@ -145,23 +151,30 @@ class Prober:
         self._health = health
         self._reachable = reachable
         self._accuse = accuse
+        self.suspended = False
+        """Probe and accuse nobody."""
         self._probes: dict[int, _Probe] = {}
         self._errands: dict[int, _Errand] = {}
         self._number = ctx.rng.getrandbits(32)
-        self._round = -1
-        self._next_round = -1
+        self._planned: tuple[int, Member | None] = (0, None)
+        self._planned_for = -1
+        self._plan_at = inf
+        self._probed: tuple[int, Member | None] = (-1, None)
         self._next_probe = inf
         self._due = inf
         self._ring: Sequence[Member] = ()
         self._place = 0
         self._ring_for: tuple[object, ...] = ()
+        self._lag = 0.0
         self._round_trips: dict[str, float] = {}
         self.schedule()
 
     @property
     def deadline(self) -> float:
         """Monotonic seconds of the next thing to do."""
-        return min(self._next_probe, self._due)
+        if self._planned_for != self._table.version and self._plan_at == inf:
+            self._plan_at = self._ctx.now.mono + PLAN_DELAY
+        return min(self._next_probe, self._due, self._plan_at)
 
     def next_number(self) -> int:
         """A number for a ping, unique for this agent in its lifetime."""
@@ -175,7 +188,7 @@ class Prober:
     # --- the shared round robin -------------------------------------------------------------------
 
     def ring(self) -> Sequence[Member]:
-        """Who is probed by whom: sorted by name, this agent among them."""
+        """Who is probed by whom: in the order of their hashes, this agent among them."""
         regions = self._table.regions()
         detecting = self._ctx.settings.partition_detection
         within = tuple(region for region in regions if self._reachable(region))
@@ -188,7 +201,7 @@ class Prober:
             )
             names = (own.region,) if watched_at_home else within
             ring = [member for region in names for member in regions.get(region, ())]
-            ring.sort(key=lambda member: member.name)
+            ring.sort(key=attrgetter("phase"))
             self._ring = ring if own in ring else ()
             self._place = ring.index(own) if own in ring else 0
         return self._ring
@@ -200,18 +213,21 @@ class Prober:
         return ring[(self._place + 1 + number % (len(ring) - 1)) % len(ring)]
 
     def schedule(self) -> None:
-        """Decide when to send the next probe: the coming round that this agent takes part in."""
+        """Decide when to send the next probe: at the next moment that belongs to one of our targets.
+
+        Done again when the ring changes, for then others are ours, perhaps one of this very round.
+        """
         interval = self._ctx.settings.probe_interval
         factor = self._health.factor
         wall = self._ctx.now.wall
         current = wall // interval
-        if self._round > current + factor:
-            self._round = current  # the wall clock was set back
-        for number in range(max(current, self._round + 1), current + 2 * factor + 2):
+        self._planned_for = self._table.version
+        self._plan_at = inf
+        for number in range(current, current + 2 * factor + 2):
             target = self._target(number)
             at = (number + (target.phase if target is not None else 0.0)) * interval
-            if number % factor == 0 and at > wall:
-                self._next_round = number
+            if number % factor == 0 and at > wall and (number, target) != self._probed:
+                self._planned = (number, target)
                 self._next_probe = self._ctx.now.mono + (at - wall) / 1000
                 return
         raise AssertionError("some round of the next two is to come")
@@ -224,7 +240,7 @@ class Prober:
         if sender is None:
             self._ctx.count("pings_from_strangers")
             return
-        lag = int(self._ctx.lag * 1000)
+        lag = int(max(self._lag, self._ctx.lag) * 1000)
         self._ctx.send((sender.address,), Ack(self._ctx.name, message.number, lag))
 
     def handle_ack(self, message: Ack) -> bool:
@@ -272,6 +288,7 @@ class Prober:
     def tick(self) -> None:
         """Send the probe that is due, repeat the unanswered, judge the failed."""
         now = self._ctx.now.mono
+        self._lag = max(self._ctx.lag, LAG_DECAY * self._lag)
         if now >= self._due:
             for number, probe in list(self._probes.items()):
                 if now >= probe.due():
@@ -281,10 +298,12 @@ class Prober:
                     self._run(number, errand)
             self._reschedule()
         if now >= self._next_probe:
-            self._round = self._next_round
-            target = self._target(self._round)
-            if target is not None:
+            self._probed = self._planned
+            target = self._planned[1]
+            if target is not None and self._worth_asking(target) and not self.suspended:
                 self._probe(target)
+            self.schedule()
+        elif now >= self._plan_at:
             self.schedule()
 
     def postpone(self, seconds: float) -> None:
@@ -311,14 +330,17 @@ class Prober:
     def _pursue(self, number: int, probe: _Probe) -> None:
         now = self._ctx.now.mono
         target = probe.target
-        if not self._worth_asking(target) or target.incarnation != probe.incarnation:
+        if (
+            self.suspended
+            or not self._worth_asking(target)
+            or target.incarnation != probe.incarnation
+        ):
             del self._probes[number]
             return
         if probe.asked and now >= probe.verdict_at:
             del self._probes[number]
             self._ctx.count("probes_failed")
-            missing = len(probe.asked) - len(probe.nacked)
-            self._health.worse(missing)
+            self._health.worse(self._missing_nacks(probe))
             self._accuse(target, probe.nacked)
             return
         if not probe.asked and now >= probe.indirect_at:
@@ -351,15 +373,27 @@ class Prober:
             errand.resend_at = now + errand.resend
             self.ping(errand.target, number)
 
+    def _missing_nacks(self, probe: _Probe) -> int:
+        """Helpers who should have answered. Those abroad may be cut off, and the dead need not answer."""
+        members, home = self._table.members, self._ctx.region
+        expected = {
+            name
+            for name in probe.asked
+            if name in members and members[name].status == ALIVE and members[name].region == home
+        }
+        return len(expected - probe.nacked)
+
     def _helpers(self, target: Member) -> list[Member]:
-        ring = self.ring()
+        """Some at random: one from anywhere in the ring, the others from home, where answers are quick."""
+        home = self._table.regions().get(self._ctx.region, ())
         found: dict[str, Member] = {}
-        for _ in range(4 * HELPERS):
-            if len(found) == HELPERS or not ring:
-                break
-            helper = ring[self._ctx.rng.randrange(len(ring))]
+        for attempt in range(4 * HELPERS):
+            pool = home if found and attempt < 3 * HELPERS else self.ring()
+            helper = pool[self._ctx.rng.randrange(len(pool))]
             if helper.status == ALIVE and helper not in (target, self._table.own):
                 found[helper.name] = helper
+                if len(found) == HELPERS:
+                    break
         return list(found.values())
 
     def _worth_asking(self, target: Member) -> bool:
@@ -367,7 +401,7 @@ class Prober:
 
     def _timeout(self, target: Member) -> float:
         trip = self._round_trips.get(target.region, 0.0)
-        return max(PROBE_TIMEOUT, 3 * trip) + min(target.lag, 1.0)
+        return max(PROBE_TIMEOUT, 3 * trip) + min(target.lag, LAG_LIMIT)
 
     def _learn_round_trip(self, region: str, sample: float) -> None:
         known = self._round_trips.get(region, sample)

@@ -19,9 +19,8 @@ all relays that are known there are gone; it answers with the member table, whic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from hashlib import blake2b
 from math import inf
+from operator import attrgetter
 from typing import Final
 
 from gossipswarm_agent.core.clock import COUNTER_BITS
@@ -50,14 +49,9 @@ WIDEN_LIMIT: Final = 1.0
 LAG_DECAY: Final = 0.8
 
 
-@lru_cache(maxsize=16_384)
-def _weight(region: str, name: str) -> bytes:
-    return blake2b(f"{region}\0{name}".encode(), digest_size=8).digest()
-
-
-def choose_relays(region: str, members: Sequence[Member]) -> tuple[Member, ...]:
-    """The members with the highest rendezvous hashes, from different hosts where there are enough."""
-    ranked = sorted(members, key=lambda member: _weight(region, member.name), reverse=True)
+def choose_relays(members: Sequence[Member]) -> tuple[Member, ...]:
+    """The heaviest members of a region, from different hosts where there are enough."""
+    ranked = sorted(members, key=attrgetter("weight"), reverse=True)
     chosen: list[Member] = []
     hosts: set[str] = set()
     for member in ranked:
@@ -372,7 +366,7 @@ class Regions:
             return
         self._relays_for = self._membership.version
         regions = self._membership.regions()
-        self._relays = {name: choose_relays(name, members) for name, members in regions.items()}
+        self._relays = {name: choose_relays(members) for name, members in regions.items()}
         self._links.set_regions(regions)
         now = self._ctx.now.mono
         for region in [*self._heard]:

@@ -19,6 +19,8 @@ from typing import Final
 from gossipswarm_agent.core.context import Context
 
 MAX_FACTOR: Final = 3.0
+PRECEDENCE: Final = 0.1
+"""Seconds that the first accuser has to declare the death before the others would."""
 CONFIRMATIONS: Final = 2
 ASK_EVERY: Final = 0.1
 """Seconds between two questions to a suspect."""
@@ -39,9 +41,11 @@ class Suspicion:
         "ask_at",
         "confirmed",
         "first_hand",
+        "grace",
         "incarnation",
         "name",
         "number",
+        "opened_here",
         "since",
     )
 
@@ -52,7 +56,11 @@ class Suspicion:
         """Of the pings that ask it."""
         self.since = since
         self.accusers: set[str] = set()
+        self.opened_here = False
+        """This agent was the first to accuse, as far as it knows."""
         self.first_hand = False
+        self.grace = 0.0
+        """Seconds by which the suspect's event loop was late when it last answered: it may need them again."""
         self.confirmed = False
         """Somebody holds it for dead already."""
         self.ask_at = inf
@@ -112,7 +120,8 @@ class Suspicions:
         shortest = self._ctx.settings.suspicion_timeout / 1000
         confirmations = max(0, len(suspicion.accusers) - 1)
         wanted = 0 if suspicion.confirmed else min(CONFIRMATIONS, others)
-        return suspicion.since + timeout(confirmations, wanted, shortest, MAX_FACTOR * shortest)
+        since = suspicion.since + suspicion.grace + (0.0 if suspicion.opened_here else PRECEDENCE)
+        return since + timeout(confirmations, wanted, shortest, MAX_FACTOR * shortest)
 
     def due(self, others: int, factor: float) -> tuple[list[Suspicion], list[Suspicion]]:
         """Suspects to ask now, and suspects whose time is over. ``factor`` stretches the asking (local health)."""
