@@ -150,6 +150,19 @@ def test_renumbering_without_own_writes_only_changes_the_origin() -> None:
     assert put(state, "k", 2).runs == [("writer/2", 1, 1, 1)]
 
 
+def test_a_late_confirmation_of_renumbered_writes_is_ignored() -> None:
+    state = new_state("writer", durability="fsync")
+    state.restored()
+    batch, _, _ = state.write([Mutation("put", "k", 1)])
+    assert batch is not None
+    issued = state.renumber("writer/2")
+    state.confirm(batch)
+    assert state.retract(batch) == []
+    assert state.vector.seen == {"writer/2": 1}
+    assert issued is not None
+    assert state.read("k") is not None
+
+
 @thorough
 @given(steps, st.integers(1, 10))
 def test_renumbered_rows_replace_the_old_ones_whole(story: list[Any], first: int) -> None:

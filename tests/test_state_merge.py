@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gossipswarm_agent.core import store
 from gossipswarm_agent.core.batch import merge, split
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.messages import Batch, decode
@@ -99,6 +100,19 @@ def test_replicas_that_repair_each_other_agree(story: list[Any]) -> None:
     assert all(facts(replica) == first for replica in replicas)
     assert len({replica.losses_hash for replica in replicas}) == 1
     assert sorted(held_rows(replicas[0])) == sorted(maximal_rows(batches))
+
+
+@thorough
+@given(steps)
+def test_rewriting_chunks_all_the_time_changes_nothing(story: list[Any]) -> None:
+    _, batches = history(story)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_SPARE_CHUNKS", 0)
+        patch.setattr(store, "_SPARE_ROWS", 0)
+        rewritten = fed(batches)
+    assert facts(rewritten) == facts(fed(batches))
+    exchange(rewritten, newcomer := new_state("newcomer", START_MS + 1000))
+    assert facts(newcomer) == facts(rewritten)
 
 
 @thorough

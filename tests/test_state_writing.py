@@ -13,7 +13,18 @@ from gossipswarm_agent.core.errors import InvalidKey, WriteRefused
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.mutation import MAX_NESTING
 from gossipswarm_agent.core.state import State
-from state_swarm import KEYS, at, facts, held_rows, mutate, mutations, new_state, put, values
+from state_swarm import (
+    KEYS,
+    at,
+    exchange,
+    facts,
+    held_rows,
+    mutate,
+    mutations,
+    new_state,
+    put,
+    values,
+)
 
 OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "c.d"]), values, max_size=3)
 
@@ -325,6 +336,28 @@ def test_nobody_is_sent_what_is_not_durable_yet() -> None:
     state.confirm(batch)
     assert [len(extract.batches) for extract in state.rows_for(everything, 1000)] == [1]
     assert len(list(state.bucket_rows(range(256), 1000))) == 1
+
+
+def test_what_an_undurable_write_replaced_is_still_sent_to_others() -> None:
+    state, late = new_state("writer", durability="fsync"), new_state("late")
+    first, _, _ = state.write([Mutation("put", "k", 1)])
+    assert first is not None
+    state.confirm(first)
+    refused, _, _ = state.write([Mutation("put", "k", 2)])
+    exchange(state, late)
+    assert value(late, "k") == 1
+    assert refused is not None
+    state.retract(refused)
+    exchange(state, late)
+    assert facts(state) == facts(late)
+
+
+def test_a_large_subtree_is_deleted_in_one_call() -> None:
+    state = new_state()
+    for part in range(3):
+        put(state, f"big.{part}", {str(number): 0 for number in range(5000)})
+    _, (result,), _ = state.write([Mutation("delete", "big")])
+    assert (result.changed, state.leaf_count) == (15_000, 0)
 
 
 @given(st.lists(mutations, max_size=8))

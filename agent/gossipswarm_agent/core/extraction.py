@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from gossipswarm_agent.core.batch import Dot, Row, pack, ranges_of, take
 from gossipswarm_agent.core.hashtree import bucket_of
-from gossipswarm_agent.core.messages import Batch, Loss, Ranges, encode
+from gossipswarm_agent.core.messages import Loss, Ranges, encode
 from gossipswarm_agent.core.store import INDEX_BITS, Store
 from gossipswarm_agent.core.versions import VersionVector
 
@@ -99,9 +99,9 @@ def without_rows(ranges: Ranges, rows: Iterable[Row]) -> Ranges:
     return rest
 
 
-def is_within(loss: Loss, ranges: Ranges) -> bool:
-    """Whether the write that lost is one of these dots."""
-    return any(low <= loss.sequence <= high for low, high in ranges.get(loss.origin, ()))
+def is_within(write: Row | Loss, ranges: Ranges) -> bool:
+    """Whether the dot of a row, or of a write that lost, is in these ranges."""
+    return any(low <= write.sequence <= high for low, high in ranges.get(write.origin, ()))
 
 
 def extracts(bodies: Iterable[bytes], rest: Extract) -> Iterator[Extract]:
@@ -128,22 +128,17 @@ def encoded_parts(rows: Iterable[Row], sender: str, limit_bytes: int) -> Iterato
     return map(encode, pack(rows, sender, limit_bytes))
 
 
-def snapshot_batches(store: Store, without: Collection[Dot]) -> Iterator[bytes]:
-    """All current rows but these, as encoded batches.
+def snapshot_batches(store: Store) -> Iterator[bytes]:
+    """All current rows as encoded batches.
 
     What is current is decided at once; encoding is done on the way, whatever happens to the store meanwhile.
     """
-    parts: list[tuple[Batch, Sequence[int]]] = []
-    for number, chunk in store.chunks.items():
-        indexes = store.indexes_of_current(number)
-        if without:
-            dots = list(zip(*chunk.dots, strict=True))
-            indexes = [index for index in indexes if dots[index] not in without]
-        parts.append((chunk.batch, indexes))
+    parts = [
+        (chunk.batch, store.indexes_of_current(number)) for number, chunk in store.chunks.items()
+    ]
     return (
         encode(batch if len(indexes) == len(batch.keys) else take(batch, indexes))
         for batch, indexes in parts
-        if indexes
     )
 
 

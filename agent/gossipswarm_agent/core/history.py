@@ -76,9 +76,16 @@ class History:
             self.forgotten += 1
         else:
             heapq.heappush(self._oldest, (loss.clock, lost))
-        self._records[lost] = loss
+        self._records[lost] = _detached(loss)
         self.hash = (self.hash + _hash(loss)) & MASK
         return True
+
+
+def _detached(loss: Loss) -> Loss:
+    """The record without a hold on the messages that its values came in."""
+    return msgspec.structs.replace(
+        loss, value=loss.value.copy(), winning_value=loss.winning_value.copy()
+    )
 
 
 def _winner(loss: Loss) -> tuple[int, str, int, str]:

@@ -72,10 +72,10 @@ class Held:
         return take(batch, within), skewed
 
     def take_due(self, limit: int) -> list[Batch]:
-        """Batches with rows whose clocks are at most ``limit``; they are not held any more."""
-        due = [aside for aside in self._batches if aside.due <= limit]
+        """Batches with rows whose clocks are below ``limit``; they are not held any more."""
+        due = [aside for aside in self._batches if aside.due < limit]
         if due:
-            self._batches = deque(aside for aside in self._batches if aside.due > limit)
+            self._batches = deque(aside for aside in self._batches if aside.due >= limit)
             for aside in due:
                 self._forget(aside)
         return [aside.batch for aside in due]

@@ -118,13 +118,9 @@ class Plan:
             for leaf, value in self._draft.items()
             if not self._is_unchanged(leaf, value, key)
         ]
-        if len(rows) > paths.MAX_LEAVES:
-            raise WriteRefused(
-                413, "too-many-leaves", f"one write changes at most {paths.MAX_LEAVES} leaves"
-            )
         if len(self.rows) + len(rows) > MAX_ROWS:
             raise WriteRefused(
-                413, "write-too-large", f"one call changes at most {MAX_ROWS} leaves"
+                413, "too-many-leaves", f"one call changes at most {MAX_ROWS} leaves"
             )
         for row in rows:
             self._overlay.put(row)

@@ -12,7 +12,7 @@ This is the facade that the node works with. Below it:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -31,6 +31,7 @@ from gossipswarm_agent.core.batch import (
 from gossipswarm_agent.core.clock import HybridClock
 from gossipswarm_agent.core.conflicts import Conflicts
 from gossipswarm_agent.core.context import Context
+from gossipswarm_agent.core.epochs import issue_again
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.extraction import (
     DotIndex,
@@ -207,9 +208,12 @@ class State:
 
     def apply(self, batch: Batch) -> Applied:
         """Join a batch in: what of it is new and not from the future is merged and counted as seen."""
-        ahead = self._ctx.settings.max_clock_skew + max(0, self.clock_behind)
-        limit = (self._ctx.now.wall + ahead + 1) << clocks.COUNTER_BITS
-        return self._apply(batch, limit)
+        return self._apply(batch, self._clock_limit())
+
+    def _clock_limit(self) -> int:
+        """The first stamp that counts as ahead."""
+        allowed = self._ctx.settings.max_clock_skew + max(0, self.clock_behind)
+        return (self._ctx.now.wall + allowed + 1) << clocks.COUNTER_BITS
 
     def _apply(self, batch: Batch, limit: int) -> Applied:
         skewed: dict[str, int] = {}
@@ -228,11 +232,8 @@ class State:
 
     def release(self) -> Applied:
         """Merge held rows whose time has come."""
-        limit = self._ctx.now.wall + self._ctx.settings.max_clock_skew + max(0, self.clock_behind)
-        batches = self._held.take_due(limit << clocks.COUNTER_BITS)
-        if not batches:
-            return Applied()
-        return self.apply(merge(batches, self._ctx.name))
+        batches = self._held.take_due(self._clock_limit())
+        return self.apply(merge(batches, self._ctx.name)) if batches else Applied()
 
     def claim(self, ranges: Ranges) -> Ranges:
         """Count dots as seen of which no row is needed any more; the part that was new."""
@@ -255,11 +256,15 @@ class State:
         For a comparison with a peer that is not behind: what was lost here by damage comes back. What is
         superseded here stays so, and so does a tombstone that was collected, unless the leaf is in use again.
         """
-        missing = sorted((row for row in rows_of(batch) if self._is_missing(row)), key=dot_of)
+        missing = [
+            row
+            for row in rows_of(batch)
+            if self.vector.covers(row.origin, row.sequence) and self._store.lacks(row)
+        ]
         applied = self.apply(batch)
         if not missing:
             return applied
-        found = from_rows(missing, batch.sender)
+        found = from_rows(sorted(missing, key=dot_of), batch.sender)
         changed, losses = self._insert(found)
         new = [found] if applied.batch is None else [applied.batch, found]
         return Applied(
@@ -267,17 +272,6 @@ class State:
             [*applied.changed, *changed],
             [*applied.losses, *losses],
             applied.skewed,
-        )
-
-    def _is_missing(self, row: Row) -> bool:
-        if not self.vector.covers(row.origin, row.sequence):
-            return False
-        held = self._store.rows(row.key)
-        if not held and row.key in self._store.graves:
-            held = (self._store.graves[row.key],)
-            return not row.deleted and not held[0].covers(row)
-        return not any(other.dot == row.dot or other.covers(row) for other in held) and (
-            bool(held) or not row.deleted
         )
 
     # --- conflicts --------------------------------------------------------------------------------
@@ -294,7 +288,7 @@ class State:
         Dots that this agent has not seen itself are left out.
         """
         known = self.vector.known(ranges)
-        rows = self._dots.rows(known)
+        rows = self._durable_rows(known)
         claims = without_rows(known, rows)
         rest = Extract(
             claims=claims,
@@ -302,6 +296,16 @@ class State:
             collected=self._tombstones.among(claims),
         )
         return extracts(encoded_parts(rows, self._ctx.name, limit_bytes), rest)
+
+    def _durable_rows(self, known: Ranges) -> list[Row]:
+        """Current rows of these dots, and those that only writes have replaced which are not durable yet."""
+        rows = self._dots.rows(known)
+        replaced = [row for row in self._undurable.replaced() if is_within(row, known)]
+        if replaced:
+            rows = sorted(
+                {(row.key, *row.dot): row for row in [*rows, *replaced]}.values(), key=dot_of
+            )
+        return rows
 
     @property
     def state_hash(self) -> int:
@@ -322,7 +326,7 @@ class State:
         ``limit_bytes``."""
         # Whole writes, also where one has leaves in other buckets: the receiver may not know them yet.
         dots = dots_in_buckets(self._store, buckets)
-        rows = self._dots.rows(self.vector.known(dots))
+        rows = self._durable_rows(self.vector.known(dots))
         return ([body] for body in encoded_parts(rows, self._ctx.name, limit_bytes))
 
     def reconcile(
@@ -419,12 +423,14 @@ class State:
         )
 
     def snapshot(self) -> Iterator[bytes]:
-        """Journal records that stand for everything so far. What they say is settled at once; they are encoded
-        as they are taken."""
+        """Journal records that stand for everything so far, also for writes that are not confirmed yet.
+
+        What they say is settled at once; they are encoded as they are taken.
+        """
         name = self._ctx.name
         history = self._conflicts.history.latest_first()
         seen = Seen(name, self.vector.ranges(), dict(self._tombstones.collected))
-        batches = snapshot_batches(self._store, self._undurable.dots)
+        batches = snapshot_batches(self._store)
         losses = (
             encode(Losses(name, history[start : start + _LOSSES_PER_RECORD]))
             for start in range(0, len(history), _LOSSES_PER_RECORD)
@@ -485,30 +491,13 @@ class State:
         self.vector.truncate(old, start - 1)
         self._tombstones.forget_above(old, start - 1)
         self.origin, self.sequence, self._restored_sequence = new_origin, 0, 0
-        issued = []
         for row in reused:
             self._store.remove(row.key, (row.dot,))
-        for number, (_, rows) in enumerate(groupby(reused, dot_of), 1):
-            self.sequence = number
-            issued += [_issue_again(row, new_origin, number, start) for row in rows]
+        issued = issue_again(reused, new_origin, start)
         if not issued:
             return None
+        self.sequence = issued[-1].sequence
         batch = from_rows(issued, self._ctx.name)
         self._insert(batch)
         self.vector.add(new_origin, 1, self.sequence)
         return batch
-
-
-def _issue_again(row: Row, origin: str, sequence: int, reused_from: int) -> Row:
-    """The row under another dot. Of its own writes from ``reused_from`` on it has seen others than the swarm
-    knows, so it does not claim to have seen those."""
-    context = {
-        seen: min(last, reused_from - 1) if seen == row.origin else last
-        for seen, last in row.context.items()
-    }
-    return msgspec.structs.replace(
-        row,
-        origin=origin,
-        sequence=sequence,
-        context={seen: last for seen, last in context.items() if last},
-    )

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from gossipswarm_agent.core import paths
 from gossipswarm_agent.core.batch import MAX_ROWS, NO_CONTEXT, Dot, Row, contract, expand, from_rows
 from gossipswarm_agent.core.hashtree import HashTree
 from gossipswarm_agent.core.keyindex import KeyIndex
@@ -130,6 +131,15 @@ class Store:
             batch.versions.get(index, 1) if batch.versions else 1,
             bool(batch.deleted) and index in chunk.deleted,
         )
+
+    def lacks(self, row: Row) -> bool:
+        """Whether a row, if it was here before, went for no good reason: nothing here covers it, and it is no
+        tombstone of a leaf that is not in use."""
+        grave = self.graves.get(row.key)
+        held = self.rows(row.key) if grave is None else (grave,)
+        if any(other.dot == row.dot or other.covers(row) for other in held):
+            return False
+        return not row.deleted or (bool(held) and grave is None)
 
     def below(self, key: str, after: str = "") -> Sequence[str]:
         """Leaves strictly below ``key``, in order, from ``after`` on."""
@@ -304,19 +314,23 @@ class Store:
             outcome.changed = [key for key in outcome.changed if key not in gone]
 
     def _note_overlaps(self, keys: Sequence[str], risen: Iterable[str], outcome: Outcome) -> None:
-        interior, leaves = self.index.interior, self.leaves
+        interior, leaves, overlaps = self.index.interior, self.leaves, self.overlaps
         for key in [*risen, *(key for key in keys if key in interior)]:
-            if key in leaves:
-                if self.has_value(key):
-                    self.overlaps.add(key)
-                    outcome.overlapped.add(key)
-                elif key in self.overlaps:
-                    self.overlaps.discard(key)
-        for prefix in self.overlaps:
-            if prefix not in outcome.overlapped and any(
-                key.startswith(prefix) and key[len(prefix) : len(prefix) + 1] == "." for key in keys
-            ):
-                outcome.overlapped.add(prefix)
+            if key not in leaves:
+                continue
+            if self.has_value(key):
+                overlaps.add(key)
+                outcome.overlapped.add(key)
+            else:
+                overlaps.discard(key)
+        if overlaps:
+            parents = {key.rpartition(".")[0] for key in keys}
+            above = parents.union(*map(paths.ancestors, parents))
+            outcome.overlapped |= above & overlaps
+
+    def forget_overlaps(self) -> None:
+        """Look again which leaves with a value have leaves below them, after some were collected."""
+        self.overlaps = {key for key in self.overlaps if self.below(key)}
 
     def has_value(self, key: str) -> bool:
         """Whether some current row is neither a deletion nor the mark of an empty object."""

@@ -29,6 +29,8 @@ class Tombstones:
                 self._store.bury(key)
                 self.note([rows[0].dot])
                 count += 1
+        if count:
+            self._store.forget_overlaps()
         return count
 
     def note(self, dots: Iterable[Dot]) -> None:

@@ -6,7 +6,7 @@ told of what the disk may still refuse. If it does, what they replaced comes bac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gossipswarm_agent.core.batch import Dot, Row, expand
 from gossipswarm_agent.core.messages import Batch
@@ -22,6 +22,10 @@ class Undurable:
     def dots(self) -> Mapping[Dot, object]:
         """Writes that are not durable yet."""
         return self._before
+
+    def replaced(self) -> Iterator[Row]:
+        """Rows that only writes have replaced which are not durable yet."""
+        return (row for before in self._before.values() for rows in before.values() for row in rows)
 
     def note(self, dot: Dot, before: dict[str, tuple[Row, ...]]) -> None:
         """A write was applied; ``before`` are the rows that its leaves had until then."""
