@@ -40,6 +40,11 @@ def test_values_are_offered(gossipctl: CommandLine) -> None:
     assert offered(gossipctl, "wait", "--for", "he") == ["healed"]
     assert "value" in offered(gossipctl, "gossip", "query-state", "-o", "")
     assert offered(gossipctl, "swarm", "apply", "-f", "") == [":files"]
+    assert offered(gossipctl, "gossip", "config", "--mode=pus") == [
+        "--mode=push",
+        "--mode=push-pull",
+    ]
+    assert offered(gossipctl, "gossip", "config", "--mode", "=", "pul") == ["pull"]
 
 
 def test_a_flag_that_was_given_is_not_offered_again(gossipctl: CommandLine) -> None:

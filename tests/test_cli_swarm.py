@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -369,6 +370,7 @@ def test_names_of_the_swarm_are_completed(gossipctl: CommandLine) -> None:
     assert offered("gossip", "query-state", "--agent", "us-w") == ["us-west-1", "us-west-2"]
     assert offered("agent", "spawn", "--region", "eu") == ["eu-central"]
     assert offered("gossip", "query-state", "--key", "tab") == ["tab.key"]
+    assert offered("network", "partition", "--group1", "us-east,us") == ["us-east,us-west"]
     assert offered("agent", "logs", "us-east-") == ["us-east-1", "us-east-2"]
     assert "swarm-gossip-001" in offered("--swarm", "")
 
@@ -382,6 +384,35 @@ def test_the_dashboard_shows_the_swarm_until_q(gossipctl: CommandLine) -> None:
     shown.type("q")
     assert shown.end() == 0
     assert "needs a terminal" in gossipctl("dashboard", code=2).stderr
+
+
+def test_deleting_asks_first(gossipctl: CommandLine) -> None:
+    shown = terminal(gossipctl, "swarm", "delete", "swarm-gossip-001")
+    shown.until("[y/N]")
+    shown.type("n\n")
+    assert shown.end() == 1
+    assert "nothing was deleted" in shown.text
+    assert "--yes" in gossipctl("swarm", "delete", "swarm-gossip-001", code=2).stderr
+    assert len(gossipctl("agent", "list").lines) == 6
+
+
+def test_convergence_can_be_followed_from_write_to_write(gossipctl: CommandLine) -> None:
+    follower = subprocess.Popen(
+        [GOSSIPCTL, "gossip", "convergence", "--follow", "-o", "json"],
+        env=gossipctl.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert follower.stdout is not None
+        first = json.loads(follower.stdout.readline())
+        gossipctl("gossip", "state-update", "--key", "app.followed", "--value", "1")
+        second = json.loads(follower.stdout.readline())
+    finally:
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(30) == 130
+    assert first["key"] != second["key"] == "app.followed"
+    assert second["converged"]
 
 
 def test_ctrl_c_ends_a_live_view_with_130(gossipctl: CommandLine) -> None:

@@ -39,6 +39,7 @@ def gossipctl(tmp_path: Path) -> CommandLine:
         ("agent list -o yaml", "'yaml' is not known", "--help"),
         ("network partition", "who is cut off from whom?", "--group1 us-east"),
         ("network partition --pair us-east", "not two regions", "--pair us-east:us-west"),
+        ("network partition --groups a||b", "an empty name", "--group1 us-east"),
         ("wait --for convergance", "did you mean convergence?", "--help"),
         ("agent stop", "expected the name of an agent", "gossipctl agent list"),
         ("gossip conflicts --backend kubernets", "'kubernets' is not known", "--help"),

@@ -13,7 +13,7 @@ from itertools import islice
 
 from gossipctl.catalogue import NOUNS, SINGLE, VERBS
 from gossipctl.failures import CommandFailed
-from gossipctl.parser import Parser
+from gossipctl.parser import Parser, names
 
 FILES = ":files"
 KEYS = 1000
@@ -29,6 +29,8 @@ def complete(words: Sequence[str]) -> int:
     from gossipctl.output import Output
     from gossipswarm_client.errors import GossipSwarmError
 
+    # bash takes the equals sign of --flag=value for a word of its own.
+    words = [word for word in words if word != "="]
     current = words[-1] if words else ""
     found: list[Candidate] = []
     with contextlib.suppress(CommandFailed, LocalError, GossipSwarmError, OSError):
@@ -102,8 +104,12 @@ def _of_command(
     parser.add_globals()
     flags = parser._option_string_actions
     last = flags.get(before[-1])
-    if last is not None and last.nargs != 0:
-        yield from _values(before[-1], last, swarm)
+    name, equals, _ = current.partition("=")
+    if equals and name in flags:
+        for value, text in _values(name, flags[name], swarm):
+            yield f"{name}={value}", text
+    elif last is not None and last.nargs != 0:
+        yield from _continued(current, _values(before[-1], last, swarm, path[0]), last)
     elif current.startswith("-"):
         for name, action in flags.items():
             if name.startswith("--") and (name not in before or isinstance(action.default, list)):
@@ -115,6 +121,17 @@ def _of_command(
             for name, action in flags.items():
                 if name.startswith("--") and name not in before and action.required:
                     yield name, action.help or ""
+
+
+def _continued(
+    current: str, values: Iterable[Candidate], action: argparse.Action
+) -> Iterator[Candidate]:
+    """In a comma-separated list, each name that is not there yet, behind what is."""
+    if action.type is not names or "," not in current:
+        yield from values
+        return
+    given = current[: current.rindex(",") + 1]
+    yield from ((given + name, text) for name, text in values if name not in given.split(","))
 
 
 def _values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import Any
 
 from gossipctl import durations, output
@@ -57,14 +58,26 @@ def _sides(invocation: Invocation) -> dict[str, Any]:
         what = f"{' and '.join(given)} exclude each other" if given else "who is cut off from whom?"
         raise UsageError(what, "for example: --group1 us-east --group2 us-west,eu-central")
     if flags.groups:
-        return {"groups": [names(part) for part in flags.groups.split("|")]}
+        return {"groups": [_side("--groups", part) for part in flags.groups.split("|")]}
     if flags.one_way:
         first, second = _two("--one-way", flags.one_way)
-        return {"group1": names(first), "group2": names(second), "one_way": True}
+        return {
+            "group1": _side("--one-way", first),
+            "group2": _side("--one-way", second),
+            "one_way": True,
+        }
     if flags.pair:
         return {"pair": list(_two("--pair", flags.pair))}
     sides = {"group1": flags.group1, "group2": flags.group2}
     return {name: side for name, side in sides.items() if side}
+
+
+def _side(flag: str, text: str) -> list[str]:
+    try:
+        return names(text)
+    except ArgumentTypeError as error:
+        example = "for example: --group1 us-east --group2 us-west,eu-central"
+        raise UsageError(f"{flag}: {error}", example) from None
 
 
 def _two(flag: str, text: str) -> tuple[str, str]:

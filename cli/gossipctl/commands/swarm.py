@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ def _init(invocation: Invocation) -> None:
         "encryption": False if flags.no_encryption else None,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
-    status = _existing(flags.swarm, asked)
+    wanted = flags.swarm or os.environ.get("GOSSIPSWARM_SWARM")
+    status = _existing(wanted, asked)
     if status is None:
-        name = {"name": flags.swarm} if flags.swarm else {}
+        name = {"name": wanted} if wanted else {}
         status = lifecycle.init(
             **name,
             topology=flags.topology,
@@ -75,19 +77,22 @@ def _init(invocation: Invocation) -> None:
 
 def _existing(name: str | None, asked: dict[str, Any]) -> dict[str, Any] | None:
     """The status of the swarm that is meant and is already what was asked for: init can be repeated."""
-    known = local.names()
-    if name is None:
-        name = local.select() if local.has_swarm() else None
-    if name is None or name not in known:
+    known = {swarm["name"]: swarm for swarm in local.list_swarms()}
+    meant = (
+        known.get(name)
+        if name
+        else next((each for each in known.values() if each["selected"]), None)
+    )
+    if meant is None or meant["regions"] != asked.get("regions", meant["regions"]):
         return None
     from gossipctl.local import lifecycle
 
-    status = lifecycle.up(name)
-    if all(status.get(flag, value) == value for flag, value in asked.items()):
-        output.note(f"swarm {name} is there already; nothing changed")
-        local.make_current(name)
-        return status
-    return None
+    status = lifecycle.up(meant["name"])
+    if any(status.get(flag, value) != value for flag, value in asked.items()):
+        return None
+    output.note(f"swarm {meant['name']} is there already; nothing changed")
+    local.make_current(meant["name"])
+    return status
 
 
 def _described(status: dict[str, Any]) -> dict[str, Any]:

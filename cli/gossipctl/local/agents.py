@@ -300,7 +300,8 @@ class AgentOperations:
                 "spawn one with: gossipctl agent spawn",
                 UNREACHABLE,
             )
-        return self._address(random.choice(up))
+        # Always the same one: who writes and then reads without naming an agent finds what was written.
+        return self._address(up[0])
 
     def resolve_all(self, request: requests.ResolveAll, _: Emit) -> dict[str, Any]:
         """Where the HTTP APIs of all agents that are up are."""

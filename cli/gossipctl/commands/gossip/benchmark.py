@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gossipctl import durations, progress
+from gossipctl import durations, output, progress
 from gossipctl.backend import Agent
 from gossipctl.command import Command, Invocation
 from gossipctl.failures import NotConverged, UsageError
 from gossipctl.load_generator import Load, Plan, run, writer_key
 from gossipctl.parser import Parser, count, duration
+from gossipswarm_client.calls import Line
 
 REFRESH_SECONDS = 0.02
 TRACED = 64
@@ -184,8 +185,11 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def _clean_up(agent: Agent, plan: Plan) -> None:
-    for writer in range(plan.writers):
-        agent.delete(writer_key(plan, writer))
+    """Delete what was written, a writer at a time: one delete of it all would be one huge update."""
+    keys = [writer_key(plan, writer) for writer in range(plan.writers)]
+    refused = [ack for ack in agent.batch(Line(key, op="delete") for key in keys) if not ack.ok]
+    if refused:
+        output.warn(f"{len(refused)} of {len(keys)} keys below {plan.prefix} could not be deleted")
 
 
 def _report(invocation: Invocation, result: dict[str, Any]) -> None:

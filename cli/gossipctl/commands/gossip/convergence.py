@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from gossipctl import durations, rounds, traces
 from gossipctl.command import Command, Invocation
@@ -16,6 +17,7 @@ COMPLETION_SECONDS = 2.0
 
 def _arguments(parser: Parser) -> None:
     parser.switch("--watch", "-w", help="look on until it has converged")
+    parser.switch("--follow", help="like --watch, and go on with every newer write until Ctrl-C")
     parser.flag("--agent", metavar="NAME", help="the newest write of this agent (default: of any)")
     parser.flag("--dot", metavar="ORIGIN:N", help="this write, as state-update -o json names it")
     parser.flag(
@@ -29,16 +31,14 @@ def _arguments(parser: Parser) -> None:
 
 def _convergence(invocation: Invocation) -> None:
     flags = invocation.flags
+    if flags.follow:
+        _follow(invocation)
+        return
     trace = traces.required(invocation.swarm, flags.agent, flags.dot)
-    out = invocation.output
     if flags.watch:
         _watch(invocation, trace)
-    if out.wants_json:
-        out.json(trace.convergence)
-        return
-    if not (flags.watch and out.terminal):
-        _heading(invocation, trace)
-        out.line(rounds.text(trace.convergence))
+    else:
+        _print(invocation, trace)
     if flags.watch and not trace.convergence["converged"]:
         raise NotConverged(
             f"{trace.convergence['key']} has not converged within {durations.show(flags.timeout)}",
@@ -46,32 +46,50 @@ def _convergence(invocation: Invocation) -> None:
         )
 
 
-def _heading(invocation: Invocation, trace: traces.Trace) -> None:
-    write = trace.convergence
-    invocation.output.line(
-        f"{write['key']}  written at {trace.agent.name} ({trace.agent.region})  {write['started_at']}\n"
-    )
+def _follow(invocation: Invocation) -> None:
+    """Every newest write in turn, for ever."""
+    shown = None
+    while True:
+        trace = traces.newest(invocation.swarm, invocation.flags.agent)
+        if trace is not None and trace.dot != shown:
+            if shown is not None and not invocation.output.wants_json:
+                invocation.output.line()
+            shown = trace.dot
+            _watch(invocation, trace)
+        time.sleep(REFRESH_SECONDS)
 
 
 def _watch(invocation: Invocation, trace: traces.Trace) -> None:
+    """Look on until it has converged, live on a terminal."""
     if invocation.output.terminal and not invocation.output.wants_json:
         from gossipctl.live import show_convergence
 
         with show_convergence(trace) as update:
-            _follow(invocation, trace, update)
+            _until_converged(invocation, trace, update)
     else:
-        _follow(invocation, trace, lambda: None)
+        _until_converged(invocation, trace, lambda: None)
+        _print(invocation, trace)
 
 
-def _follow(invocation: Invocation, trace: traces.Trace, update: object) -> None:
-    assert callable(update)
+def _print(invocation: Invocation, trace: traces.Trace) -> None:
+    out, write = invocation.output, trace.convergence
+    if out.wants_json:
+        (out.compact if invocation.flags.follow else out.json)(write)
+        return
+    where = f"written at {trace.agent.name} ({trace.agent.region})"
+    out.line(f"{write['key']}  {where}  {write['started_at']}\n\n{rounds.text(write)}")
+
+
+def _until_converged(
+    invocation: Invocation, trace: traces.Trace, update: Callable[[], None]
+) -> None:
+    """Refresh until every agent has it, or those that are left take too long, or the time is over."""
     deadline = time.monotonic() + invocation.flags.timeout / 1_000
-    grace = None
+    lingering = False
     while not trace.complete and time.monotonic() < deadline:
-        if trace.convergence["converged"]:
-            grace = grace or time.monotonic() + COMPLETION_SECONDS
-            if time.monotonic() > grace:
-                break
+        if trace.convergence["converged"] and not lingering:
+            deadline = min(deadline, time.monotonic() + COMPLETION_SECONDS)
+            lingering = True
         time.sleep(REFRESH_SECONDS)
         trace.refresh()
         update()
