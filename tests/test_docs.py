@@ -24,7 +24,13 @@ PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")],
     key=lambda page: str(page.relative_to(ROOT)),
 )
-EXECUTED = ("http-api.md", "partitions.md", "hooks.md", "troubleshooting.md")
+EXECUTED = (
+    "README.md",
+    "docs/http-api.md",
+    "docs/partitions.md",
+    "docs/hooks.md",
+    "docs/troubleshooting.md",
+)
 
 
 def page_id(page: Path) -> str:
@@ -135,7 +141,7 @@ def gossipctl(*arguments: str) -> str:
 @pytest.mark.swarm
 @pytest.mark.parametrize("name", EXECUTED)
 def test_the_commands_of_a_guide_run(name: str, swarm: Path) -> None:
-    page = ROOT / "docs" / name
+    page = ROOT / name
     scripts = [block.text for block in guides.blocks(page) if block.language == "bash"]
     assert scripts
     guides.run(scripts, swarm, os.environ, seconds=120)
