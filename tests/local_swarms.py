@@ -18,6 +18,9 @@ from gossipswarm_client.sync import Client
 REGIONS = ("us-east", "us-west", "eu-central")
 
 
+_open: list[LocalSwarm] = []
+
+
 def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:
     """The first true answer within this time; fails with the last one."""
     deadline = time.monotonic() + seconds
@@ -43,6 +46,7 @@ class Local:
         self.name = name
         self.swarm = LocalSwarm(name)
         self.seen_pids: set[int] = set()
+        _open.append(self.swarm)
 
     def __call__(self, op: str, **arguments: Any) -> Any:
         """The result of an operation."""
@@ -71,6 +75,16 @@ class Local:
         """Write at an agent; durable there when this returns."""
         with self.client(agent) as http:
             http.set(key, value)
+
+    def is_back(self, worker: str) -> bool:
+        """Whether a worker that died was started again, with all its agents."""
+        status = self("status", verbose=True)
+        (found,) = [each for each in status["workers"] if each["name"] == worker]
+        return (
+            bool(found["restarts"])
+            and status["status"] in ("active", "partitioned")
+            and all(agent["status"] == "active" for agent in status["agents"])
+        )
 
     def pids(self) -> dict[str, int]:
         """Processes by name: the supervisor's and the workers'."""
@@ -102,7 +116,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield state
     finally:
         for name in client.names():
-            LocalSwarm(name).delete()
+            with LocalSwarm(name) as swarm:
+                swarm.delete()
+        while _open:
+            _open.pop().close()
     assert [*state.iterdir(), *run.iterdir()] == []
 
 

@@ -85,7 +85,7 @@ def test_a_killed_worker_comes_back_with_its_agents_and_every_acknowledged_write
         eventually(lambda: len(writers.acknowledged) > 200)
         victim = swarm.pids()["worker-1"]
         kill(victim)
-        eventually(lambda: len(swarm("agents", filter="active")["agents"]) == len(names))
+        eventually(lambda: swarm.is_back("worker-1"))
         count = len(writers.acknowledged)
         eventually(lambda: len(writers.acknowledged) > count + 200)
     eventually(swarm.is_whole)
@@ -169,7 +169,7 @@ def test_a_killed_worker_comes_back_into_the_cut_that_is_in_force():
     swarm("partition", group1="us-east", group2="us-west,eu-central")
     swarm.set(names[0], "key", "east")
     kill(swarm.pids()["worker-2"])
-    eventually(lambda: len(swarm("agents", filter="active")["agents"]) == 4)
+    eventually(lambda: swarm.is_back("worker-2"))
     eventually(lambda: swarm.get(names[1], "key") == "east")
     assert [swarm.get(name, "key") for name in names[2:]] == [None, None]
     assert swarm("partition-status")["enforced"] == {"agents": 4, "of": 4}

@@ -75,6 +75,8 @@ class Operations:
         return {"swarm_id": self._book.spec.name, "pid": os.getpid()}
 
     async def _status(self, request: requests.Status, _: Emit) -> dict[str, Any]:
+        # What must be asked for comes first, so that the rest is of one moment.
+        workers = await self._workers() if request.verbose else []
         spec = self._book.spec
         status = self.status()
         if request.verbose:
@@ -82,7 +84,7 @@ class Operations:
             every = self._agents.list_agents(requests.Agents(), _)
             status |= {
                 "agents": every["agents"],
-                "workers": await self._workers(),
+                "workers": workers,
                 "supervisor": {
                     "pid": os.getpid(),
                     "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),

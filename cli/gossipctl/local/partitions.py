@@ -150,12 +150,19 @@ class Partitions:
             if tuple(agent["inbound"]) == drops[agent["region"]].inbound
             and tuple(agent["outbound"]) == drops[agent["region"]].outbound
         ]
+        # Of those that ought to run: one that is being restarted enforces nothing yet.
+        ought = [
+            record
+            for record in spec.agents.values()
+            if record.wanted == "running"
+            and (drops[record.region].inbound or drops[record.region].outbound)
+        ]
         groups = cuts.components(spec.cuts, spec.regions)
         return {
             "status": "partitioned" if spec.cuts else "healthy",
             "cuts": self.active(),
             "groups": groups,
-            "enforced": {"agents": len(enforcing), "of": len(affected)},
+            "enforced": {"agents": len(enforcing), "of": len(ought)},
             "detection": _summary(affected, groups, "detected_ms"),
             "healing": _summary(agents, groups, "healed_ms"),
             "agents": agents,
