@@ -162,8 +162,14 @@ class World:
         self.agents[name].paused_until = self.now + seconds
 
     def _seeds(self, name: str) -> tuple[Address, ...]:
-        others = [agent.address for agent in self.agents.values() if agent.name != name]
-        return tuple(self.rng.sample(others, min(3, len(others))))
+        home = self.agents[name].region
+        others = [agent for agent in self.agents.values() if agent.name != name]
+        at_home = [agent for agent in others if agent.region == home]
+        chosen = [
+            *self.rng.sample(at_home, min(2, len(at_home))),
+            *self.rng.sample(others, min(2, len(others))),
+        ]
+        return tuple(dict.fromkeys(agent.address for agent in chosen))
 
     def _declared(self) -> dict[str, str]:
         return {agent.name: agent.region for agent in self.agents.values()}

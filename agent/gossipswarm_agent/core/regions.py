@@ -23,6 +23,8 @@ from math import inf
 from operator import attrgetter
 from typing import Final
 
+from msgspec import structs
+
 from gossipswarm_agent.core.clock import COUNTER_BITS
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Notify
@@ -211,7 +213,8 @@ class Regions:
         relays = self.relays(self._ctx.region)
         abroad = message.region != self._ctx.region
         if news and abroad and relays and relays[0].name == self._ctx.name:
-            self._ctx.flood(message)
+            # Under our own name: a flood follows the trees of who sends it.
+            self._ctx.flood(structs.replace(message, sender=self._ctx.name))
 
     # --- what is due ------------------------------------------------------------------------------
 
