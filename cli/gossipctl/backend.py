@@ -15,6 +15,10 @@ from gossipswarm_client.sync import Client
 REQUEST_SECONDS = 30.0
 
 
+NAMES: dict[str, str] = {}
+"""Names of the agents that were talked to by host:port, which is all that an error of the client knows."""
+
+
 def select(name: str | None) -> Swarm:
     """The swarm called ``name``, or the one that is selected.
 
@@ -30,6 +34,7 @@ class Agent(Client):
     def __init__(self, address: Mapping[str, Any]) -> None:
         super().__init__(address["api"], token=address.get("token"), timeout=REQUEST_SECONDS)
         self.name: str = address["name"]
+        NAMES[self.url.partition("://")[2]] = self.name
         self.region: str = address["region"]
         self.token: str | None = address.get("token")
 

@@ -26,12 +26,22 @@ def translate(error: Exception) -> CommandFailed | None:
         return _of_problem(error)
     if isinstance(error, Unreachable):
         return failures.Unreachable(
-            f"no answer from an agent: {error}",
-            "see which agents are alive with: gossipctl agent list",
+            _named(str(error)), "see which agents are alive with: gossipctl agent list"
         )
     if isinstance(error, GossipSwarmError):
         return CommandFailed(str(error))
     return None
+
+
+def _named(text: str) -> str:
+    """The same with the agent's name for its address."""
+    from gossipctl.backend import NAMES
+
+    address = next((address for address in NAMES if address in text), None)
+    if address is None:
+        return f"no answer from an agent: {text}"
+    rest = text.replace(address, "", 1).strip(" :")
+    return f"agent {NAMES[address]} at {address}: {rest}"
 
 
 def _of_problem(error: ApiError) -> CommandFailed:
