@@ -18,6 +18,9 @@ from gossipswarm_client.calls import Line
 REFRESH_SECONDS = 0.02
 TRACED = 64
 """Traced updates of one run: enough for percentiles, few enough that their receipts do not count."""
+SETTLING_REFRESH_SECONDS = 0.1
+SETTLING_SECONDS = 5.0
+"""How long to wait for earlier deletions; with an agent down they are not collected at all."""
 RECEIPT_SECONDS = 5.0
 """How long to wait for the receipts of traced updates once every agent has them."""
 
@@ -75,8 +78,8 @@ def _benchmark(invocation: Invocation) -> None:
         max(1, flags.updates // TRACED),
     )
     observer = agents[0]
+    leaves = {each["name"]: each["leaves"] for each in _settled(invocation)}
     before = _events(observer)
-    leaves = {each["name"]: each["leaves"] for each in invocation.swarm.stats()}
     try:
         load, delivered = _measure(invocation, agents, plan, leaves)
         result = _result(plan, agents, load, delivered, observer, before)
@@ -100,6 +103,22 @@ def _spread_over_regions(agents: Sequence[Agent]) -> list[Agent]:
     ]
 
 
+def _settled(invocation: Invocation) -> list[dict[str, Any]]:
+    """The agents' figures once earlier deletions are collected: until then their hashes differ for a while,
+    which would be taken for updates that are still on their way.
+    """
+    deadline = time.monotonic() + SETTLING_SECONDS
+    with progress.Waiting("waiting for the swarm to settle"):
+        while True:
+            stats = invocation.swarm.stats()
+            same = len({each["state_hash"] for each in stats}) == 1
+            if (same and not any(each["tombstones"] for each in stats)) or (
+                time.monotonic() > deadline
+            ):
+                return stats
+            time.sleep(SETTLING_REFRESH_SECONDS)
+
+
 def _measure(
     invocation: Invocation, agents: Sequence[Agent], plan: Plan, leaves: dict[str, int]
 ) -> tuple[Load, float]:
@@ -107,20 +126,27 @@ def _measure(
     deadline = time.monotonic() + invocation.flags.timeout / 1_000
     with progress.Progress(f"writing at {len(agents)} agents", plan.updates) as bar:
         load = run(agents, plan, bar.advance)
-        bar.text, bar.done = "spreading to all agents", 0
+    with progress.Waiting("spreading to all agents") as waiting:
         while True:
-            stats = invocation.swarm.stats()
+            # Hashes alone cost the swarm little; the rest is asked once they are equal.
+            found = invocation.swarm.request("converged", threshold=1.0)
             now = time.monotonic()
-            have = [each["leaves"] - leaves.get(each["name"], 0) for each in stats]
-            bar.done = max(0, min(have))
-            if bar.done >= plan.updates and len({each["state_hash"] for each in stats}) == 1:
+            waiting.text = f"spreading: {found['agreeing']} of {found['agents']} agents agree"
+            if found["converged"] and _lacking(invocation, plan, leaves) <= 0:
                 return load, now - load.started
             if now > deadline:
                 raise NotConverged(
-                    f"after {durations.show(invocation.flags.timeout)} some agents lack "
-                    f"{plan.updates - bar.done} of {plan.updates} updates"
+                    f"after {durations.show(invocation.flags.timeout)} only {found['agreeing']} of "
+                    f"{found['agents']} agents agree",
+                    "see how it is with: gossipctl swarm status --verbose",
                 )
             time.sleep(REFRESH_SECONDS)
+
+
+def _lacking(invocation: Invocation, plan: Plan, leaves: dict[str, int]) -> int:
+    """Updates that the agent with the fewest has not got."""
+    gained = [each["leaves"] - leaves.get(each["name"], 0) for each in invocation.swarm.stats()]
+    return plan.updates - min(gained)
 
 
 def _events(agent: Agent) -> tuple[int, int]:
