@@ -5,9 +5,10 @@ Fields are positional; a newer version may append fields, never reorder them.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 Ranges: TypeAlias = dict[str, list[tuple[int, int]]]
 """Origin to inclusive ranges of sequence numbers."""
@@ -26,10 +27,10 @@ class MemberRecord(Wire, frozen=True):
     name: str
     region: str
     host: str
-    port: int
+    port: Annotated[int, Meta(ge=1, le=65_535)]
     api: str
-    incarnation: int
-    status: int
+    incarnation: Annotated[int, Meta(ge=0, le=1 << 62)]
+    status: Annotated[int, Meta(ge=0, le=3)]
     """0 alive, 1 suspect, 2 dead, 3 left: at one incarnation a higher status wins."""
     labels: dict[str, str] = {}
 
@@ -239,7 +240,7 @@ class LinkState(Wire, tag=16, frozen=True):
 class FloorReport(Wire, tag=17, frozen=True):
     """To the region's first relay: the hash of my durable vector, or the vector itself when asked.
 
-    From the relay to a member: I do not know the vector with this hash, send it.
+    From the relay to a member: report, with the whole vector unless it is mine, whose hash this is.
     """
 
     sender: str

@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
+from gossipswarm_agent.core.batch import validate
 from gossipswarm_agent.core.context import Context
-from gossipswarm_agent.core.effects import Reply
+from gossipswarm_agent.core.effects import Append, Reply
 from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.messages import (
@@ -29,6 +30,7 @@ from gossipswarm_agent.core.messages import (
     Vector,
     VectorRequest,
     decode,
+    encode,
 )
 from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
@@ -169,7 +171,9 @@ class Repair:
     def _send_digests(self) -> None:
         if self._tells_rumors() and self._hot():
             return  # the news is being told; who misses it is found afterwards
-        count = 1 if self._busy() else self._ctx.settings.fanout
+        # One will do where a difference is unlikely, and where the next digest is due soon anyway.
+        is_idle = self._pace >= IDLE_INTERVAL
+        count = 1 if is_idle or self._busy() else self._ctx.settings.fanout
         peers = self._peers.choose(count)
         if peers:
             mode = self._ctx.settings.mode
@@ -277,8 +281,8 @@ class Repair:
         """Apply what we lacked; number of fresh rows."""
         rows = 0
         for body in message.batches:
-            batch = decode(body)
-            if isinstance(batch, Batch):
+            batch = self._open(body)
+            if batch is not None:
                 rows += self._absorb(batch, None)
         self._state.add_losses(message.losses)
         if message.collected:
@@ -290,6 +294,18 @@ class Repair:
             self._ctx.count("rows_repaired", rows)
         del inbound
         return rows
+
+    def _open(self, body: bytes) -> Batch | None:
+        """A batch that came inside a message; None if it is none, or not sound."""
+        try:
+            batch = decode(body)
+            if isinstance(batch, Batch):
+                validate(batch)
+                return batch
+        except (msgspec.MsgspecError, ValueError):
+            pass
+        self._ctx.count("dropped_invalid")
+        return None
 
     def _claim(self, claims: Ranges) -> None:
         if claims and self._state.claim(claims):
@@ -415,8 +431,8 @@ class Repair:
         # Who is behind a tombstone that was collected here may still hold what it deleted.
         trusted = not self._state.collected_beyond(message.seen)
         for body in message.batches:
-            batch = decode(body)
-            if not isinstance(batch, Batch):
+            batch = self._open(body)
+            if batch is None:
                 continue
             index = 0
             for origin, first, dots, rows in batch.runs:
@@ -428,6 +444,8 @@ class Repair:
                 applied = self._state.adopt(batch)
                 received += applied.rows
                 self._changed(applied.changed)
+                if applied.batch is not None:
+                    self._ctx.effects.append(Append(encode(applied.batch)))
         return received, held
 
     def _answer(

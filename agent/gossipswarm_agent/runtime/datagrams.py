@@ -114,6 +114,8 @@ class Datagrams:
                 self._counters.drop("send_buffer")
             except OSError as error:
                 self._drop_unsent(error)
+            except (OverflowError, ValueError):
+                self._counters.drop("unreachable")  # what a peer claims to be its address is none
         self._counters.datagrams_out += sent
         self._counters.bytes_out += sent * len(datagram)
 

@@ -134,7 +134,7 @@ class _PeerStream:
                         *self.peer,
                         local_addr=(self._streams.host, 0),
                     )
-            except OSError:  # TimeoutError is one
+            except (OSError, OverflowError, ValueError):  # TimeoutError is an OSError
                 if loop.time() + pause > give_up:
                     return None
                 # Jitter: many peers lose the same agent at the same moment.
