@@ -108,8 +108,9 @@ def test_a_stopped_agent_comes_back_with_its_name_and_data():
     assert [agent["name"] for agent in swarm("agents", filter="stopped")["agents"]] == ["a"]
     error = refusal(swarm, "spawn", name="a", region="us-west")
     assert "was a worker in us-east with capabilities config-caching" in error.message
-    swarm("spawn", name="a", region="us-east", capabilities=["config-caching"])
+    swarm("spawn", name="a")
     assert swarm.get("a", "key") == 1
+    assert swarm("agents")["agents"][0]["capabilities"] == ["config-caching"]
 
 
 def test_a_removed_agent_leaves_its_data_with_a_peer_and_no_file(state):

@@ -21,8 +21,8 @@ def _spawn_arguments(parser: Parser) -> None:
     parser.flag(
         "--region", metavar="REGION", help="where it lives (default: the region with the fewest)"
     )
-    parser.flag("--type", metavar="TYPE", default="worker", help="what kind of agent it is")
-    parser.flag("--capabilities", type=names, default=[], metavar="A,B,...", help="what it can do")
+    parser.flag("--type", metavar="TYPE", help="what kind of agent it is (default: worker)")
+    parser.flag("--capabilities", type=names, metavar="A,B,...", help="what it can do")
     parser.flag(
         "--label", action="append", default=[], metavar="NAME=VALUE", help="label; may be repeated"
     )
@@ -42,7 +42,9 @@ def _spawn(invocation: Invocation) -> None:
     wanted = {name: value for name, value in wanted.items() if value is not None}
     out = invocation.output
     if not flags.count:
-        _report(out, invocation.swarm.request("spawn", **wanted)["agents"])
+        with progress.Waiting("starting an agent"):
+            result = invocation.swarm.request("spawn", **wanted)
+        _report(out, result["agents"])
         return
     with progress.Progress(f"starting {flags.count} agents", flags.count) as bar:
         for line in invocation.swarm.stream("spawn", **wanted):

@@ -46,13 +46,13 @@ class AgentOperations:
     def _reserve(self, request: requests.Spawn) -> list[AgentRecord]:
         """Declare the agents asked for. Never awaits: however many ask at once, limits hold."""
         spec = self._book.spec
-        region = self._region(request.region)
         if request.name is not None:
             check_agent_name(request.name)
+        region = self._region(request.region)
         if request.name is not None and request.count == 1:
             known = spec.agents.get(request.name)
             if known is not None:
-                return [self._again(known, region, request)]
+                return [self._again(known, request)]
             names = [request.name]
         else:
             prefix = request.name or f"gossip-{region}"
@@ -78,8 +78,8 @@ class AgentOperations:
                     name=name,
                     region=region,
                     worker=choose_worker(spec.agents.values(), region, spec.workers),
-                    type=like.type,
-                    capabilities=like.capabilities,
+                    type=like.type or "worker",
+                    capabilities=like.capabilities or [],
                     labels=like.labels,
                     created_at=timestamp(),
                 )
@@ -88,7 +88,7 @@ class AgentOperations:
         self._fleet.roster_changed()
         return records
 
-    def _again(self, known: AgentRecord, region: str, request: requests.Spawn) -> AgentRecord:
+    def _again(self, known: AgentRecord, request: requests.Spawn) -> AgentRecord:
         """A stopped agent that is asked for again, the same as it was, goes on with its data."""
         if known.wanted == "running":
             raise LocalError(
@@ -97,7 +97,7 @@ class AgentOperations:
                 f"choose another name, or stop it first with: gossipctl agent stop {known.name}",
                 USAGE,
             )
-        if not known.describes(region, request.type, request.capabilities):
+        if not known.fits(request.region, request.type, request.capabilities):
             raise LocalError(
                 "agent-differs",
                 f"agent {known.name} is stopped, and was a {known.type} in {known.region} with "

@@ -40,12 +40,16 @@ class Status(Request, tag="status"):
 
 
 class Spawn(Request, tag="spawn"):
-    """-> {agents: [as in Agents]}, once they are up and known to a peer. Streams one {agent} a line."""
+    """-> {agents: [as in Agents]}, once they are up and known to a peer. Streams one {agent} a line.
+
+    What is not given is chosen: the region with the fewest agents, the type ``worker``. The name of an agent
+    that is stopped starts that one again; what is given must then be as it was.
+    """
 
     name: str | None = None
     region: str | None = None
-    type: str = "worker"
-    capabilities: list[str] = []
+    type: str | None = None
+    capabilities: list[str] | None = None
     labels: dict[str, str] = {}
     count: Count = 1
 

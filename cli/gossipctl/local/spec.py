@@ -30,9 +30,13 @@ class AgentRecord(msgspec.Struct):
     api_port: int = 0
     created_at: str = ""
 
-    def describes(self, region: str, type_: str, capabilities: list[str]) -> bool:
-        """Whether a request for such an agent means this one."""
-        return (self.region, self.type, self.capabilities) == (region, type_, capabilities)
+    def fits(self, region: str | None, kind: str | None, capabilities: list[str] | None) -> bool:
+        """Whether a request for such an agent means this one; None asks for nothing in particular."""
+        return (
+            region in (None, self.region)
+            and kind in (None, self.type)
+            and capabilities in (None, self.capabilities)
+        )
 
 
 class SwarmSpec(msgspec.Struct):
