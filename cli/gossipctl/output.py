@@ -37,6 +37,15 @@ class Output:
         self.colour = colours(sys.stdout)
 
     @property
+    def rich(self) -> bool:
+        """Whether stdout is a terminal and there is what draws on it: an agent's image has no rich."""
+        if not self.terminal:
+            return False
+        from importlib.util import find_spec
+
+        return find_spec("rich") is not None
+
+    @property
     def wants_json(self) -> bool:
         """JSON was asked for by name."""
         return self.format == "json"
@@ -103,7 +112,7 @@ class Output:
             return
         if not texts:
             return
-        if self.terminal:
+        if self.rich:
             from gossipctl.tables import show
 
             show(self, columns, texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipctl.command import Command, Invocation
-from gossipctl.failures import UsageError
+from gossipctl.failures import CommandFailed, UsageError
 from gossipctl.parser import Parser, duration
 
 
@@ -21,6 +21,11 @@ def _dashboard(invocation: Invocation) -> None:
     if not invocation.output.terminal:
         raise UsageError(
             "the dashboard needs a terminal", "for scripts there is gossipctl swarm status -o json"
+        )
+    if not invocation.output.rich:
+        raise CommandFailed(
+            "the dashboard is drawn by the package rich, which is not installed",
+            "install it with: pip install 'gossipswarm[cli]'",
         )
     from gossipctl.dashboard import run
 

@@ -63,11 +63,9 @@ def _init(invocation: Invocation) -> None:
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     wanted = flags.swarm or os.environ.get("GOSSIPSWARM_SWARM")
-    status = _existing(wanted, asked)
-    if status is None:
-        name = {"name": wanted} if wanted else {}
-        status = lifecycle.init(
-            **name,
+    with progress.Waiting("starting the swarm"):
+        status = _existing(wanted, asked) or lifecycle.init(
+            **({"name": wanted} if wanted else {}),
             topology=flags.topology,
             protocol=flags.protocol,
             **{"regions": ["local"], **asked},

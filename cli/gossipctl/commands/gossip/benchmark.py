@@ -145,7 +145,9 @@ def _measure(
 
 def _lacking(invocation: Invocation, plan: Plan, leaves: dict[str, int]) -> int:
     """Updates that the agent with the fewest has not got."""
-    gained = [each["leaves"] - leaves.get(each["name"], 0) for each in invocation.swarm.stats()]
+    gained: list[int] = [
+        each["leaves"] - leaves.get(each["name"], 0) for each in invocation.swarm.stats()
+    ]
     return plan.updates - min(gained)
 
 

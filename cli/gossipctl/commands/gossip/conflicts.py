@@ -46,7 +46,7 @@ def _conflicts(invocation: Invocation) -> None:
     if flags.watch or flags.follow:
         _watch(invocation)
         return
-    found = _found(invocation)
+    found = _found(invocation, past=flags.history)
     if not found:
         output.note(
             "no conflict" if flags.history else "no conflict is open; --history shows past ones"
@@ -72,9 +72,9 @@ def _conflicts(invocation: Invocation) -> None:
     )
 
 
-def _found(invocation: Invocation) -> list[dict[str, Any]]:
+def _found(invocation: Invocation, *, past: bool) -> list[dict[str, Any]]:
+    """Open conflicts, and with ``past`` all that are remembered."""
     answer = invocation.swarm.agent(invocation.flags.agent).conflicts().raw
-    past = invocation.flags.history or invocation.flags.watch or invocation.flags.follow
     conflicts = [*answer["open"], *(answer["history"] if past else [])]
     unique = {
         _identity(conflict): conflict for conflict in conflicts if _wanted(invocation, conflict)
@@ -97,11 +97,17 @@ def _ordered(conflict: dict[str, Any]) -> dict[str, Any]:
 
 def _watch(invocation: Invocation) -> None:
     flags = invocation.flags
+    if invocation.output.terminal:
+        until = "" if flags.follow else " until the agents agree"
+        output.note(f"watching{until}; Ctrl-C ends")
     deadline = time.monotonic() + flags.timeout / 1_000
     shown: dict[tuple[str, str, str], dict[str, Any]] = {}
+    over = _over(invocation)
     while True:
         settled = not flags.follow and agree(invocation.swarm)
-        for conflict in _found(invocation):
+        for conflict in _found(invocation, past=True):
+            if _identity(conflict) in over:
+                continue
             if shown.get(_identity(conflict)) != conflict:
                 # Raised again when a still later write beats it: what is said last is what holds.
                 shown[_identity(conflict)] = conflict
@@ -116,6 +122,14 @@ def _watch(invocation: Invocation) -> None:
     output.note(
         f"the agents agree; {len(shown) or 'no'} conflict{'s' * (len(shown) != 1)} resolved"
     )
+
+
+def _over(invocation: Invocation) -> set[tuple[str, str, str]]:
+    """Conflicts of the past that are no news; none of them is over where the history was asked for."""
+    if invocation.flags.history:
+        return set()
+    still_open = set(map(_identity, _found(invocation, past=False)))
+    return set(map(_identity, _found(invocation, past=True))) - still_open
 
 
 def _print(invocation: Invocation, conflict: dict[str, Any]) -> None:

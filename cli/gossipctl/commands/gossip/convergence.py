@@ -61,7 +61,7 @@ def _follow(invocation: Invocation) -> None:
 
 def _watch(invocation: Invocation, trace: traces.Trace) -> None:
     """Look on until it has converged, live on a terminal."""
-    if invocation.output.terminal and not invocation.output.wants_json:
+    if invocation.output.rich and not invocation.output.wants_json:
         from gossipctl.live import show_convergence
 
         with show_convergence(trace) as update:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gossipctl import durations, json_value
+from gossipctl import durations, json_value, progress
 from gossipctl.backend import Agent
 from gossipctl.command import Command, Invocation
 from gossipctl.failures import CommandFailed
@@ -49,7 +49,8 @@ def _update(invocation: Invocation) -> None:
     value = json_value.read(flags.value)
     agent = invocation.swarm.agent(flags.agent)
     write = agent.patch if flags.merge else agent.set
-    written = write(flags.key, value, **_how(invocation))
+    with progress.Waiting(f"writing {flags.key}"):
+        written = write(flags.key, value, **_how(invocation))
     _report(invocation, agent, written, "updated")
 
 
@@ -113,7 +114,8 @@ def _delete_arguments(parser: Parser) -> None:
 
 def _delete(invocation: Invocation) -> None:
     agent = invocation.swarm.agent(invocation.flags.agent)
-    written = agent.delete(invocation.flags.key, **_how(invocation))
+    with progress.Waiting(f"deleting {invocation.flags.key}"):
+        written = agent.delete(invocation.flags.key, **_how(invocation))
     if not written.changed:
         raise CommandFailed(f"no key {invocation.flags.key!r} at {agent.name}")
     _report(invocation, agent, written, "deleted")
