@@ -69,6 +69,7 @@ class Commits:
         self._sync_task: asyncio.Task[None] | None = None
         self._snapshot_task: asyncio.Task[None] | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def append(self, record: bytes, token: int | None) -> None:
         """Take a record; with a token, ``Durable`` or ``JournalFailed`` follows."""
@@ -124,8 +125,7 @@ class Commits:
         if self.trouble is None:
             _log.error("the journal refuses writes", extra={"error": str(error)})
         self.trouble = error
-        if self._retry_timer is None:
-            self._retry_timer = self._loop.call_later(RETRY_SECONDS, self._retry)
+        self.mend()
         if isinstance(error, DiskFull):
             refusal = WriteRefused(507, "disk-full", str(error), RETRY_SECONDS)
         else:
@@ -164,6 +164,11 @@ class Commits:
         finally:
             self._snapshot_task = None
 
+    def mend(self) -> None:
+        """Something may be missing from the journal: take a snapshot before long."""
+        if self._retry_timer is None and not self._closed:
+            self._retry_timer = self._loop.call_later(RETRY_SECONDS, self._retry)
+
     def _retry(self) -> None:
         self._retry_timer = None
         self.start_snapshot()
@@ -173,8 +178,7 @@ class Commits:
     async def close(self) -> None:
         """Append what waits, and await what is under way."""
         self.flush()
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
+        self._closed = True
         under_way = [task for task in (self._sync_task, self._snapshot_task) if task is not None]
         for task in under_way:
             with suppress(JournalError):

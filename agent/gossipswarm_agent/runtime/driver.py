@@ -90,32 +90,43 @@ class Driver:
     def start(self, transport: Transport) -> None:
         """Send by ``transport`` from now on, and keep the node's deadlines."""
         self._transport = transport
-        self._keep_deadline()
+        self._keep_deadline(self._clocks().mono)
 
     # --- events -----------------------------------------------------------------------------------
 
     def deliver(self, frames: list[Inbound]) -> None:
-        """Frames came from the network."""
-        self.handle_all((Received(frames),))
+        """Frames came from the network. One that meets a bug takes no other with it."""
+        if not self.handle_all((Received(frames),)) and len(frames) > 1:
+            self.handle_all([Received([frame]) for frame in frames])
 
-    def handle_all(self, events: Sequence[Event]) -> None:
-        """Handle events that nobody waits for: a defect in one is logged, and the agent goes on."""
+    def handle_all(self, events: Sequence[Event]) -> bool:
+        """Handle events that nobody waits for; False if one met a bug, which is logged and survived."""
+        sound = True
         for event in events:
             try:
                 self.handle(event)
             except Exception:  # noqa: BLE001 - one event that meets a bug must not end the agent
-                self.defects += 1
-                _log.exception("cannot handle an event", extra={"event": type(event).__name__})
+                self._note_defect(event)
+                sound = False
+        return sound
 
-    def handle(self, event: Event) -> None:
+    def _note_defect(self, event: Event) -> None:
+        self.defects += 1
+        _log.exception("cannot handle an event", extra={"event": type(event).__name__})
+        # What the core had already applied may not have come to the journal.
+        self.commits.mend()
+
+    def handle(self, event: Event, now: Instant | None = None) -> None:
         """Handle one event and carry out what the core asks for; raises what the core raises."""
         if self._closed:
             return
-        effects = self.node.handle(event, self._clocks())
+        if now is None:
+            now = self._clocks()
+        effects = self.node.handle(event, now)
         if effects:
             self._carry_out(effects)
         if self.node.deadline < self._timer_serves:
-            self._keep_deadline()
+            self._keep_deadline(now.mono)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         transport = self._transport
@@ -180,7 +191,7 @@ class Driver:
 
     # --- time -------------------------------------------------------------------------------------
 
-    def _keep_deadline(self) -> None:
+    def _keep_deadline(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -188,7 +199,6 @@ class Driver:
         self._timer_serves = deadline
         if deadline == math.inf or self._closed:
             return
-        now = self._clocks().mono
         # Whole milliseconds, rounded up: the loop's timers know no less, and would fire early.
         pause = math.ceil(max(0.0, coalesced(deadline, now) - now) * 1000) / 1000
         self._timer = self._loop.call_later(pause, self._wake)
@@ -196,23 +206,23 @@ class Driver:
     def _wake(self) -> None:
         self._timer = None
         self._timer_serves = math.inf
-        now = self._clocks().mono
-        late = now - self.node.deadline
+        now = self._clocks()
+        late = now.mono - self.node.deadline
         if late >= 0:
             self.lag = late
             self.worst_lag = max(self.worst_lag, late)
             if late > LATE_SECONDS:
                 self._drain()
+                now = self._clocks()
             try:
-                self.handle(Tick())
+                self.handle(Tick(), now)
             except Exception:  # noqa: BLE001 - as above
-                self.defects += 1
-                _log.exception("cannot handle an event", extra={"event": "Tick"})
+                self._note_defect(Tick())
                 self._timer_serves = -math.inf
                 self._timer = self._loop.call_later(PAUSE_AFTER_DEFECT, self._wake)
                 return
         if self._timer is None:
-            self._keep_deadline()
+            self._keep_deadline(now.mono)
 
     def _drain(self) -> None:
         # Event loops run timers that are due before they read sockets that are ready.

@@ -1,0 +1,171 @@
+"""``gossipswarm-agent`` serves until it is told to end, and says in one line why it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from agents import KEY_TEXT
+from gossipswarm_agent.runtime.ports import bind_api, bind_gossip
+from loopback import HOST, until
+
+PROGRAM = [sys.executable, "-c", "from gossipswarm_agent.main import run; run()"]
+
+
+def free_ports() -> tuple[int, int]:
+    gossip, api = bind_gossip(HOST), bind_api(HOST)
+    ports = gossip.port, api.getsockname()[1]
+    gossip.close()
+    api.close()
+    return ports
+
+
+def fails(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *flags],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+class Program:
+    """A running gossipswarm-agent."""
+
+    def __init__(self, process: asyncio.subprocess.Process, api: str, log: Path) -> None:
+        self.process = process
+        self.api = api
+        self._log = log
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    async def get(self, path: str) -> Any:
+        async with aiohttp.ClientSession() as session, session.get(self.api + path) as response:
+            return await response.json()
+
+
+@asynccontextmanager
+async def program(directory: Path, name: str, *flags: str) -> AsyncIterator[Program]:
+    (directory / "keys").write_text(KEY_TEXT)
+    gossip, api = free_ports()
+    log = directory / f"{name}.log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM,
+            *("--name", name, "--region", "us-east", "--swarm", "test"),
+            *("--keys-file", str(directory / "keys"), "--data-dir", str(directory / name)),
+            *("--gossip-port", str(gossip), "--api-port", str(api)),
+            *flags,
+            stderr=stderr,
+        )
+        try:
+            await until(
+                lambda: b"agent started" in log.read_bytes() or process.returncode is not None, 20
+            )
+            yield Program(process, f"http://{HOST}:{api}", log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def test_it_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> None:
+    async with program(tmp_path, "one") as running:
+        async with aiohttp.ClientSession() as session:
+            url = running.api + "/v1/state/app.config"
+            async with session.put(url, json={"x": 1}) as response:
+                assert response.status == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert [line["message"] for line in running.lines()][-2:] == ["stopping", "agent stopped"]
+        assert all({"time", "level", "logger"} <= line.keys() for line in running.lines())
+    async with program(tmp_path, "one") as running:
+        assert (await running.get("/v1/state/app.config"))["value"] == {"x": 1}
+
+
+async def test_a_process_that_is_killed_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+    async with program(tmp_path, "one") as running:
+        async with aiohttp.ClientSession() as session:
+            for number in range(20):
+                async with session.put(
+                    f"{running.api}/v1/state/k{number}", json=number
+                ) as response:
+                    assert response.status == 200
+        running.process.kill()
+        await running.process.wait()
+    async with program(tmp_path, "one") as running:
+        for number in range(20):
+            assert (await running.get(f"/v1/state/k{number}"))["value"] == number
+
+
+async def test_a_second_listener_on_loopback_asks_for_no_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    _, local = free_ports()
+    flags = [
+        "--write-token-file",
+        str(tmp_path / "token"),
+        "--read-token-file",
+        str(tmp_path / "token"),
+    ]
+    async with (
+        program(tmp_path, "one", *flags, "--local-api-port", str(local)) as running,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"{running.api}/v1/agent") as response:
+            assert response.status == 401
+        async with session.get(f"http://{HOST}:{local}/v1/agent") as response:
+            assert (await response.json())["name"] == "one"
+
+
+async def test_peers_follow_the_configuration_file(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("log_level: info\n")
+    async with (
+        program(tmp_path, "one", "--config", str(file)) as one,
+        program(tmp_path, "two") as two,
+    ):
+        gossip = (await two.get("/v1/agent"))["gossip"]
+        assert (await one.get("/v1/agent"))["members_alive"] <= 1
+        file.write_text(
+            f"log_level: info\nseeds: ['{gossip}']\ndeclared: {{one: us-east, two: us-east}}\n"
+        )
+        await until(
+            lambda: any(line["message"] == "peers as configured" for line in one.lines()), 15
+        )
+        async with asyncio.timeout(10):
+            # Another process has no event for us.
+            while "two" not in {m["name"] for m in (await one.get("/v1/members"))["members"]}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+def test_what_it_cannot_do_is_said_in_one_line_with_a_status(tmp_path: Path) -> None:
+    base = ("--region", "r", "--swarm", "s", "--plaintext", "--api-port", "0")
+    misused = fails("--region", "r", "--swarm", "s")
+    assert misused.returncode == 2
+    assert misused.stderr == (
+        "gossipswarm-agent: give keys_file, or plaintext if gossip is to be readable and forgeable\n"
+    )
+    assert fails(GOSSIPSWARM_REGOIN="x").returncode == 2
+    taken = bind_gossip(HOST)
+    busy = fails(*base, "--gossip-port", str(taken.port))
+    taken.close()
+    assert busy.returncode == 1
+    assert f"{HOST}:{taken.port} is in use by another process" in busy.stderr
+    denied = fails(*base, "--gossip-port", "0", "--data-dir", "/sys/gossipswarm")
+    assert denied.returncode == 1
+    assert "cannot open the journal in /sys/gossipswarm/journal" in denied.stderr
+    for failed in (misused, busy, denied):
+        assert "Traceback" not in failed.stderr
+        assert failed.stderr.count("\n") == 1
