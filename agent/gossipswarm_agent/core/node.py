@@ -136,6 +136,15 @@ class Node:
             lambda: self.rumors.hot,
         )
         self.skew = SkewJudge(ctx, self.membership, self.state.clock)
+        self._parts = (
+            self.relay,
+            self.rumors,
+            self.membership,
+            self.regions,
+            self.repair,
+            self.receipts,
+            self.skew,
+        )
         self.local_degraded = False
         """Read-only by an order to this agent alone."""
         self.settings_version = 0
@@ -144,7 +153,7 @@ class Node:
         self._catching_up = False
         self._changed_keys: list[str] = []
         self._release_due = float("inf")
-        self._collect_due = now.mono + COLLECT_INTERVAL
+        self._collect_due = float("inf")
         self._awaiting: frozenset[str] = frozenset()
         self.deadline = now.mono
         """Monotonic seconds at which the next Tick is wanted; read anew after every ``handle``."""
@@ -195,7 +204,8 @@ class Node:
         """What happens because of ``event``. Never raises on bytes from outside."""
         ctx = self._ctx
         ctx.now = now
-        ctx.effects = effects = []
+        effects: list[Effect] = []
+        ctx.effects = effects
         match event:
             case Received():
                 self._receive(event.frames)
@@ -237,6 +247,8 @@ class Node:
         for region in self.regions.take_reconnected():
             self._meet(region)
         self._watch_groups()
+        if self._collect_due == float("inf") and self.state.tombstone_count:
+            self._collect_due = self._ctx.now.mono + COLLECT_INTERVAL
         self.deadline = min(
             self.membership.deadline,
             self.regions.deadline,
@@ -252,25 +264,25 @@ class Node:
 
     def _tick(self) -> None:
         now = self._ctx.now.mono
-        self.relay.tick()
-        self.rumors.tick()
-        self.membership.tick()
-        self.regions.tick()
+        for part in self._parts:
+            if part.deadline <= now:
+                part.tick()
         self.floors.tick(self.state.vector)
-        self.repair.tick()
-        self.receipts.tick()
-        self.skew.tick()
         if self._release_due <= now:
             self._release_due = float("inf")
             applied = self.state.release()
+            if applied.batch is not None:
+                self._ctx.effects.append(Append(wire.encode(applied.batch)))
             self._note_applied(applied)
             if self.state.held_count:
                 self._release_due = now + RELEASE_INTERVAL
         if self._collect_due <= now:
-            self._collect_due = now + COLLECT_INTERVAL
-            floor = self.floors.floor() if self.state.tombstone_count else None
-            if floor is not None:
-                self._ctx.count("tombstones_collected", self.state.collect(floor))
+            self._collect_due = float("inf")
+            if self.state.tombstone_count:
+                self._collect_due = now + COLLECT_INTERVAL
+                floor = self.floors.floor()
+                if floor is not None:
+                    self._ctx.count("tombstones_collected", self.state.collect(floor))
 
     # --- local writes -----------------------------------------------------------------------------
 
@@ -326,6 +338,8 @@ class Node:
 
     def _disseminate(self, batch: wire.Batch, frame: Frame, dots: int) -> None:
         self.repair.news()
+        self._ctx.count("batches_out_spread")
+        self._ctx.count("updates_out_spread", len(batch.keys))
         if not self._ctx.settings.eager:
             self.rumors.hear(frame, 1)
             return
@@ -398,23 +412,24 @@ class Node:
             self.skew.tell(applied.skewed)
         if self.state.held_count and self._release_due == float("inf"):
             self._release_due = self._ctx.now.mono + RELEASE_INTERVAL
-        if not applied.fresh:
+        if applied.batch is None:
             return 0
-        body = inbound.frame.body if inbound is not None else wire.encode(batch)
-        self._ctx.effects.append(Append(body))
+        kind = "repair" if inbound is None else "spread"
+        self._ctx.count(f"batches_in_{kind}")
+        self._ctx.count(f"updates_in_{kind}", applied.rows)
+        if inbound is not None:
+            self._ctx.count(f"hops_{inbound.hop}")
+        # Only what was merged is journalled: a replay asks no clock whether a row is from the future.
+        if inbound is not None and applied.batch is batch:
+            self._ctx.effects.append(Append(inbound.frame.body))
+        else:
+            self._ctx.effects.append(Append(wire.encode(applied.batch)))
         self._note_applied(applied)
         self.repair.news()
-        self.relay.observe(
-            sum(high - low + 1 for spans in applied.fresh.values() for low, high in spans)
-        )
+        self.relay.observe(applied.dots)
         if batch.traced:
             hop = inbound.hop if inbound is not None else 0
-            fresh_dots = [
-                dot
-                for dot in batch.traced
-                if any(low <= dot[1] <= high for low, high in applied.fresh.get(dot[0], ()))
-            ]
-            self.receipts.owe(fresh_dots, hop)
+            self.receipts.owe(applied.batch.traced, hop)
         if inbound is None:
             self.receipts.repaired(applied.fresh)
         else:

@@ -11,6 +11,7 @@ over the sender's own trees, and the next relay in line is tried from then on.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -33,7 +34,8 @@ BUSY_RANGE: Final = (5.0, 60.0)
 WINDOW_PER_RATE: Final = 2.5e-6
 """Seconds of merging per write a second: 20 ms at 8,000 a second."""
 LONGEST_WINDOW: Final = 0.025
-_HALF_LIFE: Final = 0.25
+_DECAY: Final = 2.8
+"""Per second: what was counted a quarter of a second ago counts half."""
 ECHO_SECONDS: Final = 0.4
 """Patience with a relay, beside the lag of this agent itself."""
 AVOID_SECONDS: Final = 5.0
@@ -56,12 +58,12 @@ class Rate:
 
     def add(self, count: int, now: float) -> None:
         """Count events."""
-        self._value = self.at(now) + count * (0.6931 / _HALF_LIFE)
+        self._value = self.at(now) + count * _DECAY
         self._at = now
 
     def at(self, now: float) -> float:
         """Events a second as of now."""
-        return self._value * 0.5 ** ((now - self._at) / _HALF_LIFE)
+        return self._value * math.exp((self._at - now) * _DECAY)
 
 
 class _Handed(msgspec.Struct):

@@ -42,7 +42,7 @@ class Commits:
     def __init__(
         self,
         journal: AnyJournal,
-        feed: Callable[[Sequence[Event]], None],
+        feed: Callable[[Sequence[Event]], object],
         snapshot: Callable[[], Iterable[bytes]],
         rng: random.Random,
     ) -> None:

@@ -32,7 +32,9 @@ METRICS_KEY: Final = memory_key("coordination/gossip/metrics")
 HISTORY_KEY: Final = memory_key("coordination/gossip/partition-history")
 REPORTS_KEY: Final = "$swarm.convergence"
 """Below it, one leaf an origin: its latest traced write."""
-QUIET_SECONDS: Final = 2.0
+GATHER_SECONDS: Final = 1.0
+"""Before the first record, so that it does not compete with the writes that it is about."""
+QUIET_SECONDS: Final = 5.0
 """Between two records of one kind by one agent; only the latest of what comes meanwhile is kept."""
 LOOK_SECONDS: Final = 1.0
 """For how long an agent relies on being the recorder, or not."""
@@ -144,6 +146,7 @@ class Recorder:
 
     async def _write_due(self, key: str) -> None:
         try:
+            await asyncio.sleep(GATHER_SECONDS)
             while key in self._due:
                 mutation = Mutation("leaf", key, self._due.pop(key))
                 try:
