@@ -7,12 +7,10 @@ import functools
 import logging
 import random
 import secrets
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 
@@ -23,36 +21,33 @@ from gossipswarm_agent.core.events import (
     Compare,
     Degrade,
     Leave,
-    LocalWrite,
     Mutation,
     PeerList,
     Release,
 )
 from gossipswarm_agent.core.frames import Address
-from gossipswarm_agent.core.node import Node, NodeIdentity
+from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.receipts import Convergence
 from gossipswarm_agent.core.repair import Report
 from gossipswarm_agent.core.results import Reading, WriteResult
-from gossipswarm_agent.core.settings import DEFAULTS, InvalidSetting, Settings
-from gossipswarm_agent.core.settings import merge as merge_settings
 from gossipswarm_agent.runtime.commits import AnyJournal
-from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed
+from gossipswarm_agent.runtime.config import AgentConfig, Seed
 from gossipswarm_agent.runtime.driver import Driver, read_clocks
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_agent.runtime.hooks import HookRunner
 from gossipswarm_agent.runtime.hooks_file import load_hooks
-from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
+from gossipswarm_agent.runtime.journal import JournalError, Recovery
 from gossipswarm_agent.runtime.keys import KeyStore
 from gossipswarm_agent.runtime.metrics import Metrics
 from gossipswarm_agent.runtime.partitions import Partition, PartitionLog
 from gossipswarm_agent.runtime.ports import GossipSockets, bind_gossip
 from gossipswarm_agent.runtime.records import Recorder
 from gossipswarm_agent.runtime.seeds import SeedResolver
-from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES, Transport
+from gossipswarm_agent.runtime.starting import base_settings, open_journal, restored_node
+from gossipswarm_agent.runtime.transport import Transport
 from gossipswarm_agent.runtime.watch import Watcher, Watchers
+from gossipswarm_agent.runtime.writes import Writes
 
-REQUESTS_REMEMBERED: Final = 2048
-"""Request ids whose answers are kept; the oldest are forgotten first."""
 Unsubscribe = Callable[[], None]
 
 _log = logging.getLogger(__name__)
@@ -101,8 +96,7 @@ class Agent:
         self._watchers = Watchers(stream, node.change, self._leaves)
         self._driver.on_changed = self._note_changes
         self._subscribers: list[Callable[[Notify], None]] = []
-        self._requests: OrderedDict[str, asyncio.Future[list[WriteResult]]] = OrderedDict()
-        self._seed_addresses: tuple[Address, ...] = ()
+        self._writes = Writes(self._driver)
         self._declared = config.declared
         self._seeds: SeedResolver | None = None
         self._transport: Transport | None = None
@@ -137,15 +131,15 @@ class Agent:
         hooks = load_hooks(config.hooks) if config.hooks is not None else None
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as undo:
-            journal, recovery = await loop.run_in_executor(
-                executor, _open_journal, config, executor
-            )
+            journal, recovery = await loop.run_in_executor(executor, open_journal, config, executor)
             undo.push_async_callback(journal.close)
             keys = KeyStore(config)
             sockets = bind_gossip(config.host, config.gossip_port)
             undo.callback(sockets.close)
             rng = random.Random(secrets.randbits(64))
-            restore = functools.partial(_restored, config, settings, recovery, sockets.port, rng)
+            restore = functools.partial(
+                restored_node, config, settings, recovery, sockets.port, rng
+            )
             node = await loop.run_in_executor(executor, restore)
             agent = cls(config, node, keys, journal, recovery, rng)
             undo.push_async_callback(agent._driver.close)
@@ -251,30 +245,7 @@ class Agent:
         Raises:
             WriteRefused: nothing was applied; its status and reason say why.
         """
-        if request_id is not None:
-            known = self._requests.get(request_id)
-            if known is not None and not _failed(known):
-                return await asyncio.shield(known)
-        token = self._driver.new_token()
-        reply: asyncio.Future[list[WriteResult]] = self._driver.expect(token)
-        reply.add_done_callback(_retrieved)
-        if request_id is not None:
-            self._remember(request_id, reply)
-        try:
-            self._driver.handle(LocalWrite(token, tuple(mutations), traced, system))
-        except BaseException:
-            self._driver.forget(token)
-            reply.cancel()
-            raise
-        if reply.done():
-            return reply.result()
-        # A caller that gives up does not undo the write, which may be asked for again by its id.
-        return await asyncio.shield(reply)
-
-    def _remember(self, request_id: str, reply: asyncio.Future[list[WriteResult]]) -> None:
-        self._requests[request_id] = reply
-        if len(self._requests) > REQUESTS_REMEMBERED:
-            self._requests.popitem(last=False)
+        return await self._writes.write(mutations, traced, system, request_id)
 
     def read(self, key: str) -> Reading | None:
         """The visible value of a key; None if there is nothing at or below it."""
@@ -489,55 +460,3 @@ class Agent:
     def journal(self) -> AnyJournal:
         """The journal, for its figures."""
         return self._journal
-
-
-def _failed(reply: asyncio.Future[list[WriteResult]]) -> bool:
-    return reply.done() and (reply.cancelled() or reply.exception() is not None)
-
-
-def _retrieved(reply: asyncio.Future[list[WriteResult]]) -> None:
-    # Whoever asked may have given up: an error that nobody awaits is no news.
-    if not reply.cancelled():
-        reply.exception()
-
-
-def base_settings(config: AgentConfig) -> Settings:
-    """Defaults with the configured parameters. Raises ConfigError naming the parameter."""
-    try:
-        return merge_settings(DEFAULTS, config.settings)
-    except InvalidSetting as error:
-        raise ConfigError(f"settings: {error}") from None
-
-
-def _open_journal(config: AgentConfig, executor: Executor | None) -> tuple[AnyJournal, Recovery]:
-    if config.data_dir is None:
-        return MemoryJournal.open()
-    return Journal.open(config.data_dir / "journal", executor=executor)
-
-
-def _restored(
-    config: AgentConfig, settings: Settings, recovery: Recovery, port: int, rng: random.Random
-) -> Node:
-    """The core, with what the journal held. Runs in a thread: other agents must not wait for it."""
-    host = config.advertise or config.host
-    identity = NodeIdentity(
-        name=config.name,
-        region=config.region,
-        host=host,
-        port=port,
-        api=f"{host}:{config.api_port}" if config.api_port else "",
-        labels=config.labels,
-        # Unique without a memory: no two starts of one name without a journal fall into one millisecond.
-        origin=f"{config.name}/{time.time_ns() // 1_000_000}",
-        datagram_limit=config.datagram_limit - ENVELOPE_BYTES,
-    )
-    node = Node(identity, settings, rng.getrandbits(64), read_clocks())
-    try:
-        node.restore(recovery.records, damaged=bool(recovery.quarantined))
-    except ValueError as error:
-        raise JournalError(
-            f"the journal in {config.data_dir} holds what this version cannot read: {error}; start "
-            "the version that wrote it, or remove the directory to fetch everything from peers"
-        ) from error
-    recovery.records.clear()
-    return node
