@@ -268,6 +268,8 @@ class TreeRequest(Wire, tag=19, frozen=True):
     hashes: list[int]
     losses: int
     """Hash of the conflict history."""
+    vector: int | None = None
+    """Hash of the sender's vector: compare only if the receiver's is the same. None: compare in any case."""
 
 
 class TreeReply(Wire, tag=20, frozen=True):

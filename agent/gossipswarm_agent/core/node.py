@@ -52,7 +52,7 @@ from gossipswarm_agent.core.rumors import Peers, Rumors
 from gossipswarm_agent.core.settings import InvalidSetting, Settings, merge
 from gossipswarm_agent.core.skew import SkewJudge
 from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, UPLINK, Spread
-from gossipswarm_agent.core.state import State
+from gossipswarm_agent.core.state import COLLECT_LIMIT, State
 from gossipswarm_agent.core.versions import agent_of
 
 SETTINGS_KEY: Final = "$swarm.config"
@@ -60,6 +60,7 @@ UNDURABLE_LIMIT: Final = 10_000
 """Own writes waiting for the disk; beyond that callers get 429."""
 RELEASE_INTERVAL: Final = 0.1
 COLLECT_INTERVAL: Final = 2.0
+COLLECT_PAUSE: Final = 0.25
 _REPLICATION: Final = (
     wire.Batch, wire.Digest, wire.Vector, wire.VectorRequest, wire.Delta, wire.Pull,
     wire.TreeRequest, wire.TreeReply,
@@ -154,6 +155,7 @@ class Node:
         self._changed_keys: list[str] = []
         self._release_due = float("inf")
         self._collect_due = float("inf")
+        self._collected_to: dict[str, int] | None = None
         self._awaiting: frozenset[str] = frozenset()
         self.deadline = now.mono
         """Monotonic seconds at which the next Tick is wanted; read anew after every ``handle``."""
@@ -277,12 +279,23 @@ class Node:
             if self.state.held_count:
                 self._release_due = now + RELEASE_INTERVAL
         if self._collect_due <= now:
-            self._collect_due = float("inf")
-            if self.state.tombstone_count:
-                self._collect_due = now + COLLECT_INTERVAL
-                floor = self.floors.floor()
-                if floor is not None:
-                    self._ctx.count("tombstones_collected", self.state.collect(floor))
+            self._collect()
+
+    def _collect(self) -> None:
+        """Collect deletions that everybody has, a portion at a time; later again where some are left."""
+        self._collect_due = float("inf")
+        if not self.state.tombstone_count:
+            return
+        self._collect_due = self._ctx.now.mono + COLLECT_INTERVAL
+        floor = self.floors.floor()
+        if floor is None or floor is self._collected_to:
+            return
+        collected = self.state.collect(floor, COLLECT_LIMIT)
+        self._ctx.count("tombstones_collected", collected)
+        if collected < COLLECT_LIMIT:
+            self._collected_to = floor
+        else:
+            self._collect_due = self._ctx.now.mono + COLLECT_PAUSE
 
     # --- local writes -----------------------------------------------------------------------------
 

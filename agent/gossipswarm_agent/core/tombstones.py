@@ -19,16 +19,24 @@ class Tombstones:
         self.collected: dict[str, int] = {}
         """Highest sequence of a row that was collected, by origin."""
 
-    def collect(self, floor: Mapping[str, int]) -> int:
-        """Collect what the floor allows; how many. A concurrent write beside a tombstone keeps it."""
+    def collect(self, floor: Mapping[str, int], limit: int) -> int:
+        """Collect what the floor allows, ``limit`` at most; how many. A concurrent write beside a tombstone
+        keeps it.
+        """
         self.floor = floor
-        count = 0
-        for key in list(self._store.tombstones):
-            rows = self._store.rows(key)
-            if len(rows) == 1 and rows[0].sequence <= floor.get(rows[0].origin, 0):
-                self._store.bury(key)
-                self.note([rows[0].dot])
-                count += 1
+        store = self._store
+        ripe: dict[str, Dot] = {}
+        for key in store.tombstones:
+            if key not in store.siblings:
+                dot = store.dot(key)
+                if dot[1] <= floor.get(dot[0], 0):
+                    ripe[key] = dot
+                    if len(ripe) == limit:
+                        break
+        for key in ripe:
+            store.bury(key)
+        self.note(ripe.values())
+        count = len(ripe)
         if count:
             self._store.forget_overlaps()
         return count
