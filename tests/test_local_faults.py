@@ -185,6 +185,39 @@ def test_deleting_a_swarm_whose_supervisor_was_killed_leaves_nothing(state):
     assert not (state / "gossipswarm").exists()
 
 
+def test_an_agent_that_cannot_start_is_reported_and_tried_again(state):
+    swarm = make()
+    broken, whole = swarm.spawn(1, "us-east", "us-west")
+    swarm.swarm.down()
+    journal = state / "gossipswarm" / "demo" / "agents" / broken / "journal"
+    journal.rename(journal.with_name("aside"))
+    journal.write_text("not a directory")
+    assert swarm.up()["status"] == "degraded"
+    (failed,) = swarm("agents", filter="failed")["agents"]
+    assert failed["name"] == broken
+    assert f"agent {broken} cannot start" in failed["error"]
+    with pytest.raises(LocalError, match=f"agent {broken} is failed"):
+        swarm("resolve", name=broken)
+    swarm.set(whole, "key", 1)
+    journal.unlink()
+    journal.with_name("aside").rename(journal)
+    eventually(lambda: swarm("status")["status"] == "active")
+    eventually(lambda: swarm.get(broken, "key") == 1)
+
+
+def test_a_worker_that_keeps_dying_comes_back_every_time():
+    swarm = make()
+    names = swarm.spawn(1)
+    for _ in range(3):
+        pid = swarm.pids()["worker-1"]
+        kill(pid)
+        eventually(lambda pid=pid: swarm.pids()["worker-1"] not in (None, pid))
+    eventually(lambda: len(swarm("agents", filter="active")["agents"]) == len(names))
+    assert swarm("status", verbose=True)["workers"][0]["restarts"] == 3
+    lines = swarm("logs", name="supervisor", lines=1000)["lines"]
+    assert sum("killed by SIGKILL" in line["message"] for line in lines) == 3
+
+
 @pytest.fixture
 def small_disk(state):
     """The state directory on a file system of half a megabyte, or a skip where we may not mount one."""

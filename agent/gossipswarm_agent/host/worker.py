@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -42,7 +43,7 @@ class Worker:
         self._agents: dict[str, Hosted] = {}
         self._common: orders.Configure | None = None
         self._keys: list[bytes] | None = None
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._disks = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._table: dict[type[Order], Callable[[Any], Awaitable[dict[str, Any]]]] = {
@@ -102,7 +103,6 @@ class Worker:
                     await hosted.hand_over(order.heirs)
                 del self._agents[order.name]
                 await hosted.stop(leave=order.leave)
-        self._locks.pop(order.name, None)
         return {}
 
     def _lock(self, name: str) -> asyncio.Lock:

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeAlias
 from gossipctl.local import requests
 from gossipctl.local.credentials import Secrets
 from gossipctl.local.errors import UNREACHABLE, USAGE, LocalError, storage_error, unknown
-from gossipctl.local.fleet import HOST, AgentState, Fleet
+from gossipctl.local.fleet import HOST, Fleet
 from gossipctl.local.layout import Layout, check_agent_name
 from gossipctl.local.placement import choose_worker, fresh_names
+from gossipctl.local.population import AgentState, Population
 from gossipctl.local.spec import AgentRecord, SpecFile, timestamp
 from gossipctl.local.worker import worker_name
 
@@ -30,11 +31,19 @@ _log = logging.getLogger(__name__)
 class AgentOperations:
     """What can be done to agents. Declarations change here and nowhere else."""
 
-    def __init__(self, layout: Layout, book: SpecFile, secrets: Secrets, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        book: SpecFile,
+        secrets: Secrets,
+        fleet: Fleet,
+        population: Population,
+    ) -> None:
         self._layout = layout
         self._book = book
         self._secrets = secrets
         self._fleet = fleet
+        self._population = population
 
     # --- spawning ---------------------------------------------------------------------------------
 
@@ -85,7 +94,7 @@ class AgentOperations:
                 )
             )
             spec.agents[name] = records[-1]
-        self._fleet.roster_changed()
+        self._population.roster_changed()
         return records
 
     def _again(self, known: AgentRecord, request: requests.Spawn) -> AgentRecord:
@@ -120,7 +129,7 @@ class AgentOperations:
     async def bring_up(self, records: list[AgentRecord], emit: Emit) -> list[dict[str, Any]]:
         """Start declared agents; those that cannot start are no longer declared afterwards."""
         new = {record.name for record in records if not record.gossip_port}
-        tasks = {record.name: self._fleet.ensure(record) for record in records}
+        tasks = {record.name: self._population.ensure(record) for record in records}
         by_task = {task: self._book.spec.agents[name] for name, task in tasks.items()}
         left: set[asyncio.Task[AgentState]] = set(by_task)
         while left:
@@ -160,10 +169,10 @@ class AgentOperations:
 
     async def _undo(self, record: AgentRecord, *, forget: bool) -> None:
         record.wanted = "stopped"
-        await self._fleet.halt(record, leave=True)
+        await self._population.halt(record, leave=True)
         if forget and self._book.spec.agents.get(record.name) is record:
             del self._book.spec.agents[record.name]
-            self._fleet.forget(record.name)
+            self._population.forget(record.name)
 
     # --- stopping ---------------------------------------------------------------------------------
 
@@ -179,18 +188,18 @@ class AgentOperations:
         """Stop these agents; ``remove`` ends their declaration and deletes their data."""
         records = list(records)
         leaving = {record.name for record in records}
-        staying = [record for record in self.running() if record.name not in leaving]
+        staying = [record for record in self._population.running() if record.name not in leaving]
         at_once = asyncio.Semaphore(STOPS_AT_ONCE)
 
         async def take_one(record: AgentRecord) -> None:
             async with at_once:
                 # Someone who stays must have what this agent has before its disk goes.
                 heirs = self._heirs(record, staying) if remove else []
-                await self._fleet.halt(record, leave=True, heirs=heirs)
+                await self._population.halt(record, leave=True, heirs=heirs)
                 record.wanted = "stopped"
                 if remove:
                     self._book.spec.agents.pop(record.name, None)
-                    self._fleet.forget(record.name)
+                    self._population.forget(record.name)
                     await self._erase(record)
                 emit({"agent": record.name})
 
@@ -226,7 +235,7 @@ class AgentOperations:
                 await self._fleet.kill_worker(index)
         else:
             for record in records:
-                await self._fleet.halt(record, leave=False)
+                await self._population.halt(record, leave=False)
         for record in records:
             record.wanted = "running"
         await self.bring_up(records, emit)
@@ -259,7 +268,7 @@ class AgentOperations:
 
     def describe(self, record: AgentRecord) -> dict[str, Any]:
         """One agent, for people and scripts."""
-        state = self._fleet.states.get(record.name, AgentState())
+        state = self._population.state(record.name)
         return {
             "name": record.name,
             "region": record.region,
@@ -280,7 +289,7 @@ class AgentOperations:
         if request.name is not None:
             record = self._agent(request.name)
             if not self._is_up(record):
-                state = self._fleet.states.get(record.name, AgentState())
+                state = self._population.state(record.name)
                 raise LocalError(
                     "agent-down",
                     f"agent {record.name} is {state.status}"
@@ -308,12 +317,8 @@ class AgentOperations:
         up = [record for record in self._chosen(None, request.region) if self._is_up(record)]
         return {"agents": [self._address(record) for record in up]}
 
-    def running(self) -> list[AgentRecord]:
-        """Agents that are up."""
-        return [record for record in self._book.spec.agents.values() if self._is_up(record)]
-
     def _is_up(self, record: AgentRecord) -> bool:
-        return self._fleet.states.get(record.name, AgentState()).status == "running"
+        return self._population.state(record.name).status == "running"
 
     def _address(self, record: AgentRecord) -> dict[str, Any]:
         return {

@@ -38,6 +38,7 @@ def log_to(path: Path) -> None:
     """Send everything this process logs to ``path``."""
     handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT)
     handler.setFormatter(JsonLines())
+    logging.raiseExceptions = False  # a full disk must not make noise of its own
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -22,6 +22,7 @@ from gossipctl.local.fleet import Fleet
 from gossipctl.local.layout import Layout
 from gossipctl.local.logs import SUPERVISOR, LogReader
 from gossipctl.local.partitions import Partitions
+from gossipctl.local.population import Population
 from gossipctl.local.reconcile import Reconciler
 from gossipctl.local.requests import Request
 from gossipctl.local.settings import SettingsOperations
@@ -34,15 +35,23 @@ FOLLOW_SECONDS: Final = 0.2
 class Operations:
     """Everything that can be asked of one swarm. ``leaving`` is set when it was told to go down."""
 
-    def __init__(self, layout: Layout, book: SpecFile, secrets: Secrets, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        book: SpecFile,
+        secrets: Secrets,
+        fleet: Fleet,
+        population: Population,
+    ) -> None:
         self.leaving = asyncio.Event()
         self.partitions = Partitions(book, fleet)
         self._layout = layout
         self._book = book
         self._secrets = secrets
         self._fleet = fleet
-        self._agents = AgentOperations(layout, book, secrets, fleet)
-        self._settings = SettingsOperations(layout, book, secrets, fleet, self._agents)
+        self._population = population
+        self._agents = AgentOperations(layout, book, secrets, fleet, population)
+        self._settings = SettingsOperations(layout, book, secrets, fleet, population)
         self._reconciler = Reconciler(book, self._agents, self.partitions, self._settings)
         self._table: dict[type[Request], Callable[[Any, Emit], Any | Awaitable[Any]]] = {
             requests.Ping: self._ping,
@@ -102,7 +111,7 @@ class Operations:
     def status(self) -> dict[str, Any]:
         """The swarm in a few lines."""
         spec = self._book.spec
-        up = {record.name for record in self._agents.running()}
+        up = {record.name for record in self._population.running()}
         counts = {region: {"declared": 0, "active": 0} for region in spec.regions}
         for record in spec.agents.values():
             counts[record.region]["declared"] += 1

@@ -110,8 +110,12 @@ class Partitions:
         spec.cuts = active
         self._changed.set()
         saving = asyncio.create_task(self._book.save(), name="save the cuts")
-        answers = await self._fleet.everywhere("drops", regions=cuts.drops_of(active, spec.regions))
-        await saving
+        try:
+            answers = await self._fleet.everywhere(
+                "drops", regions=cuts.drops_of(active, spec.regions)
+            )
+        finally:
+            await saving
         return sum(answer["agents"] for answer in answers)
 
     def _describe(self, cut: Cut) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Server:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._connections: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        """Those with a request under way."""
         self._server: asyncio.Server | None = None
 
     async def start(self, path: Path) -> None:
@@ -39,12 +41,12 @@ class Server:
         )
 
     async def close(self) -> None:
-        """Stop listening, give running requests a moment, then end them."""
+        """Stop listening, give running requests a moment, then end all connections."""
         if self._server is None:
             return
         self._server.close()
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=GRACE_SECONDS)
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=GRACE_SECONDS)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -58,7 +60,9 @@ class Server:
         try:
             while line := await upcoming:
                 upcoming = asyncio.create_task(reader.readline(), name="next request")
+                self._busy.add(task)
                 await self._answer(line, writer, upcoming)
+                self._busy.discard(task)
                 if self._operations.leaving.is_set():
                     break
         except (OSError, ValueError):
@@ -69,6 +73,7 @@ class Server:
             upcoming.cancel()
             await asyncio.gather(upcoming, return_exceptions=True)
             self._connections.discard(task)
+            self._busy.discard(task)
             writer.close()
 
     async def _answer(

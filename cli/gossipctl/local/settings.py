@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gossipctl.local import requests
-from gossipctl.local.agents import AgentOperations, Emit
+from gossipctl.local.agents import Emit
 from gossipctl.local.credentials import Secrets, new_key
 from gossipctl.local.errors import USAGE, LocalError, storage_error
 from gossipctl.local.fleet import Fleet
 from gossipctl.local.layout import Layout
+from gossipctl.local.population import Population
 from gossipctl.local.spec import SpecFile
 
 _log = logging.getLogger(__name__)
@@ -30,13 +31,13 @@ class SettingsOperations:
         book: SpecFile,
         secrets: Secrets,
         fleet: Fleet,
-        agents: AgentOperations,
+        population: Population,
     ) -> None:
         self._layout = layout
         self._book = book
         self._secrets = secrets
         self._fleet = fleet
-        self._agents = agents
+        self._population = population
         self._lock = asyncio.Lock()
 
     async def config(self, request: requests.Config, _: Emit) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class SettingsOperations:
 
     async def _pass_on(self, changes: Mapping[str, Any]) -> None:
         """Write the settings into the swarm's own state at one agent; gossip brings them to all."""
-        up = self._agents.running()
+        up = self._population.running()
         for record in random.sample(up, min(len(up), 3)):
             answers = await self._fleet.everywhere("change", agent=record.name, changes=changes)
             if any(answer["applied"] for answer in answers):
@@ -101,7 +102,7 @@ class SettingsOperations:
                 await self._rotate()
             return {
                 "keys": [key_id(key) for key in self._secrets.keys],
-                "agents": len(self._agents.running()),
+                "agents": len(self._population.running()),
             }
 
     async def _rotate(self) -> None:
@@ -112,7 +113,7 @@ class SettingsOperations:
         absent = [
             record.name
             for record in self._book.spec.agents.values()
-            if record not in self._agents.running()
+            if record not in self._population.running()
         ]
         if absent:
             raise LocalError(

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from gossipctl.local.fleet import Fleet
 from gossipctl.local.layout import Layout
 from gossipctl.local.logs import SUPERVISOR, log_to
 from gossipctl.local.operations import Operations
+from gossipctl.local.population import Population
 from gossipctl.local.server import Server
 from gossipctl.local.spec import replace_file
 
@@ -40,7 +42,8 @@ async def supervise(opened: Opened, *, is_new: bool) -> None:
     layout, book = opened.layout, opened.book
     workers_lock = await _workers_lock(layout)
     fleet = Fleet(layout, book, opened.secrets, workers_lock)
-    operations = Operations(layout, book, opened.secrets, fleet)
+    population = Population(book, fleet)
+    operations = Operations(layout, book, opened.secrets, fleet, population)
     operations.partitions.discard_expired()
     server = Server(operations)
     loop = asyncio.get_running_loop()
@@ -50,7 +53,7 @@ async def supervise(opened: Opened, *, is_new: bool) -> None:
     expiry = asyncio.create_task(operations.partitions.run(), name="partition expiry")
     try:
         await fleet.start()
-        await fleet.settled()
+        await population.settled()
         await book.save()
         directory = socket_directory(layout)
         private_directory(directory)
@@ -66,6 +69,7 @@ async def supervise(opened: Opened, *, is_new: bool) -> None:
         expiry.cancel()
         await asyncio.gather(expiry, return_exceptions=True)
         await server.close()
+        await population.close()
         await fleet.stop()
         if socket_path is not None:
             socket_path.unlink(missing_ok=True)
@@ -121,6 +125,8 @@ def main() -> int:
         # The parent's parent waits for the answer, not for us; and nobody has to reap the supervisor.
         os._exit(0)
     os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.chdir("/")
     is_new = bool(request.get("create"))
     opened: Opened | None = None

@@ -119,12 +119,22 @@ class Worker:
             self._process.kill()
         finally:
             self._writer.close()
-            await self._process.wait()
+            await self._await_exit()
             self.closed.set()
             for future in self._answers.values():
                 if not future.done():
                     future.set_exception(WorkerGone(self.name))
                     future.exception()  # its requester may be gone already
+
+    async def _await_exit(self) -> None:
+        """A worker whose socket ended is about to end itself; should it hang, it is of no use to anybody."""
+        try:
+            async with asyncio.timeout(TERMINATE_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            _log.warning("%s does not end; killing it", self.name)
+            self.kill()
+            await self._process.wait()
 
     @property
     def exit_text(self) -> str:
@@ -146,15 +156,8 @@ class Worker:
             self._process.kill()
 
     async def stop(self) -> None:
-        """Let it end in order, then insist; returns when the process is gone."""
+        """Let it end in order, or else insist; returns when the process is gone."""
         self._writer.close()
-        try:
-            async with asyncio.timeout(TERMINATE_SECONDS):
-                await self.closed.wait()
-        except TimeoutError:
-            _log.warning("%s did not leave in time; killing it", self.name)
-            self.kill()
-            await self.closed.wait()
         await self._pump
 
 
