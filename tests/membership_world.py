@@ -80,15 +80,13 @@ class Agent:
         return self.ctx.name
 
     def now(self) -> Instant:
-        return Instant(
-            self.world.now + 1000.0, WALL + int(self.world.now * 1000) + self.clock_error
-        )
+        return Instant(self.world.now, WALL + int(self.world.now * 1000) + self.clock_error)
 
     def deadline(self) -> float:
         return min(
-            self.membership.deadline - 1000.0,
-            self.regions.deadline - 1000.0,
-            self.floors.deadline - 1000.0,
+            self.membership.deadline,
+            self.regions.deadline,
+            self.floors.deadline,
             self.digest_at,
         )
 
@@ -155,7 +153,6 @@ class World:
         self.at: dict[Address, Agent] = {}
         self.sent: Counter[str] = Counter()
         self.bytes_sent = 0
-        self.largest: Counter[str] = Counter()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._decoded: dict[int, tuple[Frame, Message]] = {}
@@ -289,7 +286,6 @@ class World:
         kind = type(self._read(frame)).__name__
         self.sent[kind] += copies
         self.bytes_sent += copies * len(frame.body)
-        self.largest[kind] = max(self.largest[kind], len(frame.body))
 
     def _abroad(self, sender: Agent, receiver: Agent) -> float:
         return self.rng.uniform(*ABROAD) if sender.ctx.region != receiver.ctx.region else 0.0
@@ -352,8 +348,11 @@ class World:
         deadline = agent.deadline()
         if deadline != agent.wake_at:
             agent.wake_at = deadline
-            self._after(max(0.0, deadline - self.now), lambda: self._tick(agent))
+            self._at(max(self.now, deadline), lambda: self._tick(agent))
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        self._at(self.now + seconds, action)
+
+    def _at(self, moment: float, action: Callable[[], None]) -> None:
         self._order += 1
-        heapq.heappush(self._queue, (self.now + seconds, self._order, action))
+        heapq.heappush(self._queue, (moment, self._order, action))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossipswarm_agent.core.membership import ALIVE, DEAD, LEFT
-from gossipswarm_agent.core.messages import MemberRecord, Members
+from gossipswarm_agent.core.messages import MemberRecord, Members, encode
 from gossipswarm_agent.core.settings import DEFAULTS, Settings, merge
 from membership_world import Agent, World
 
@@ -59,13 +59,13 @@ def test_news_fits_a_datagram():
     world = World(3)
     made = world.populate({"us-east": 20})
     world.run(0.5)
-    world.largest.clear()
     sizes = []
     for agent in made:
         flood = agent.ctx.flood
 
         def measured(message, flood=flood):
-            sizes.append(len(message.records))
+            if isinstance(message, Members):
+                sizes.append((len(message.records), len(encode(message))))
             flood(message)
 
         agent.ctx.flood = measured
@@ -74,9 +74,8 @@ def test_news_fits_a_datagram():
         world.add(f"gossip-us-east-{number}", "us-east", seeds=[made[0].address], labels=labels)
     world.run_until(all_know(world, 80), 3.0)
 
-    assert max(sizes) > 5
-    assert world.largest["Members"] > 1400  # tables, point to point
-    assert max(sizes) <= 14
+    assert max(records for records, _ in sizes) >= 8
+    assert max(octets for _, octets in sizes) <= 1350
 
 
 def test_seeds_that_do_not_answer_are_asked_ever_more_slowly_for_ever():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -65,7 +66,7 @@ def test_each_confirmation_shortens_the_timeout_less_than_the_one_before():
 
     assert times[0] == 6.0
     assert times[4] == times[5] == 1.0
-    drops = [before - after for before, after in zip(times[:5], times[1:5], strict=False)]
+    drops = [before - after for before, after in itertools.pairwise(times[:5])]
     assert drops == sorted(drops, reverse=True)
 
 

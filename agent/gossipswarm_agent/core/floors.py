@@ -17,6 +17,8 @@ from hashlib import blake2b
 from math import inf
 from typing import Final
 
+from msgspec.structs import replace
+
 from gossipswarm_agent.core.clock import COUNTER_BITS
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.frames import Inbound
@@ -33,7 +35,7 @@ RESTLESS: Final = 5.0
 """Seconds after which it is reported although it never came to rest."""
 REFRESH: Final = 15.0
 OWN_VECTORS: Final = 8
-"""Former vectors of its own that a relay recognises by their hash."""
+"""Former vectors of its own that a relay recognises by their hashes."""
 
 _MASK: Final = (1 << 64) - 1
 
@@ -61,7 +63,8 @@ class Floors:
         self._reports: dict[str, int] = {}
         self._asked: dict[str, float] = {}
         self._due = inf
-        self._flooded_at = -inf
+        self._links_version = -1
+        self._gathered_for: tuple[int, Mapping[str, str] | None] = (-1, None)
         self._vector: VersionVector | None = None
         self.deadline = ctx.now.mono + REST
         """Monotonic seconds at which ``tick`` has something to do even if nothing else wakes the node."""
@@ -86,7 +89,9 @@ class Floors:
         declared = self._membership.declared
         if declared is not None:
             return frozenset(declared.values()) | {self._ctx.region}
-        return frozenset(self._membership.regions())
+        # The dead may come back; only those that left said that they have nothing more to learn.
+        gone = (m.region for m in self._membership.members.values() if m.status == DEAD)
+        return frozenset(self._membership.regions()).union(gone)
 
     # --- what arrives -----------------------------------------------------------------------------
 
@@ -104,20 +109,29 @@ class Floors:
         held = self._floors.get(message.region)
         if held is None or message.clock > held.clock:
             self._keep(message)
+            if message.region == self._ctx.region and self._first_relay() == self._ctx.name:
+                self._wake()  # a former relay's, whose clock ran ahead of ours: say it again, later than that
+        elif message.clock < held.clock and self._relay(1) == self._ctx.name:
+            sender = self._membership.members.get(message.sender)
+            if sender is not None and sender.name == self._first_relay():
+                self._ctx.send((sender.address,), held)
 
     def _keep(self, message: FloorsMessage) -> None:
-        held = self._floors.get(message.region)
-        if held is not None:
-            self._hash = (self._hash - _mark(held)) & _MASK
+        self._drop(message.region)
         self._floors[message.region] = message
         self._hash = (self._hash + _mark(message)) & _MASK
+
+    def _drop(self, region: str) -> None:
+        held = self._floors.pop(region, None)
+        if held is not None:
+            self._hash = (self._hash - _mark(held)) & _MASK
 
     def _handle_report(self, message: FloorReport) -> None:
         sender = self._membership.members.get(message.sender)
         if sender is None or sender.region != self._ctx.region:
             return
         if self._first_relay() == message.sender:
-            self._send_vector(message.sender)
+            self._answer(message)
             return
         if self._first_relay() != self._ctx.name:
             return  # the sender will learn who is
@@ -126,6 +140,8 @@ class Floors:
         if message.floors != self._hash:
             for floors in self._floors.values():
                 self._ctx.send((sender.address,), floors)
+        if self._vector is not None and message.vector == self._vector.hash:
+            self._vectors[message.vector] = dict(self._vector.seen)
         if message.vector not in self._vectors:
             self._ask(message.sender)
             return
@@ -139,7 +155,8 @@ class Floors:
         if now - self._asked.get(name, -inf) >= REST:
             self._asked[name] = now
             address = self._membership.members[name].address
-            self._ctx.send((address,), FloorReport(self._ctx.name, 0))
+            own = self._vector.hash if self._vector is not None else 0
+            self._ctx.send((address,), FloorReport(self._ctx.name, own))
 
     # --- what is due ------------------------------------------------------------------------------
 
@@ -152,11 +169,20 @@ class Floors:
             self._changed_at = now
         relay = self._first_relay()
         if relay == self._ctx.name:
-            self._remember_own(vector)
+            self._report_own()
+            if self._regions.version != self._links_version:
+                self._tell_again()
+            view = (self._membership.version, self._membership.declared)
+            if view != self._gathered_for:
+                self._gathered_for = view
+                self._wake()
             if now >= self._due:
                 self._gather()
-        elif relay is not None:
-            self._report(relay)
+        else:
+            self._reports.clear()
+            self._vectors.clear()
+            if relay is not None:
+                self._report(relay)
         self._plan(relay)
 
     def _report(self, relay: str) -> None:
@@ -167,25 +193,30 @@ class Floors:
             self._reported = (relay, self._current)
             self._reported_at = now
             self._refresh_at = now + REFRESH * self._ctx.rng.uniform(0.8, 1.2)
+            self._forget_regions()
             address = self._membership.members[relay].address
             report = FloorReport(self._ctx.name, self._current, None, self._hash)
             self._ctx.send((address,), report)
 
-    def _send_vector(self, relay: str) -> None:
+    def _answer(self, question: FloorReport) -> None:
+        """The relay asks: tell the hash of our vector and, if it is not the relay's own, the vector."""
         if self._vector is None:
             return
-        seen = dict(self._vector.seen)
+        seen = None if question.vector == self._vector.hash else dict(self._vector.seen)
         self._current = self._vector.hash
-        self._reported = (relay, self._current)
+        self._reported = (question.sender, self._current)
         self._reported_at = self._ctx.now.mono
-        address = self._membership.members[relay].address
-        report = FloorReport(self._ctx.name, self._vector.hash, seen, self._hash)
+        address = self._membership.members[question.sender].address
+        report = FloorReport(self._ctx.name, self._current, seen, self._hash)
         self._ctx.send((address,), report)
 
     def _plan(self, relay: str | None) -> None:
         now = self._ctx.now.mono
         if relay == self._ctx.name:
             self.deadline = self._due
+            if self._reported != (relay, self._current):
+                own = min(self._changed_at + REST, self._reported_at + RESTLESS)
+                self.deadline = max(now, min(self._due, own))
         elif self._reported != (relay, self._current):
             self.deadline = max(now, min(self._changed_at + REST, self._reported_at + RESTLESS))
             if relay is None:
@@ -196,44 +227,77 @@ class Floors:
     # --- the first relay --------------------------------------------------------------------------
 
     def _first_relay(self) -> str | None:
-        relays = self._regions.relays(self._ctx.region)
-        return relays[0].name if relays else None
+        return self._relay(0)
 
-    def _remember_own(self, vector: VersionVector) -> None:
-        if self._reports.get(self._ctx.name) == vector.hash:
+    def _relay(self, place: int) -> str | None:
+        relays = self._regions.relays(self._ctx.region)
+        return relays[place].name if place < len(relays) else None
+
+    def _report_own(self) -> None:
+        """The relay is a member, too."""
+        vector = self._vector
+        if vector is None or self._reported == (self._ctx.name, vector.hash):
             return
-        self._reports[self._ctx.name] = vector.hash
-        self._vectors[vector.hash] = dict(vector.seen)
-        self._own_hashes.append(vector.hash)
-        if len(self._own_hashes) > OWN_VECTORS:
-            self._own_hashes.pop(0)
-        self._wake()
+        now = self._ctx.now.mono
+        if now >= self._changed_at + REST or now >= self._reported_at + RESTLESS:
+            self._reported = (self._ctx.name, vector.hash)
+            self._reported_at = now
+            self._reports[self._ctx.name] = vector.hash
+            self._vectors[vector.hash] = dict(vector.seen)
+            self._own_hashes = [*self._own_hashes, vector.hash][-OWN_VECTORS:]
+            self._wake()
 
     def _wake(self) -> None:
-        """A report changed: gather once things came to rest, or at the latest after ``RESTLESS``."""
-        now = self._ctx.now.mono
-        latest = max(now, self._flooded_at + RESTLESS)
-        self._due = min(now + REST, latest) if self._due == inf else max(self._due, now)
+        """A report changed; others are likely to follow it."""
+        self._due = min(self._due, self._ctx.now.mono + REST)
         self.deadline = min(self.deadline, self._due)
 
     def _gather(self) -> None:
         self._due = inf
         members = self._declared_here()
+        self._reports = {name: key for name, key in self._reports.items() if name in members}
+        self._forget_regions()
         used = {*self._reports.values(), *self._own_hashes}
         self._vectors = {key: seen for key, seen in self._vectors.items() if key in used}
-        hashes = {self._reports.get(name) for name in members}
-        if None in hashes or not members:
+        if self._membership.seeking:
+            return  # alone for now: what others have is not known
+        missing = members - self._reports.keys()
+        if missing:
+            self._ask_missing(missing)
             return
-        floor = _minimum([self._vectors[key] for key in hashes if key is not None])
+        floor = _minimum([self._vectors[key] for key in set(self._reports.values())])
         held = self._floors.get(self._ctx.region)
         if held is not None and held.seen == floor and held.members == len(members):
             return
         clock = max(held.clock + 1 if held is not None else 1, self._ctx.now.wall << COUNTER_BITS)
         message = FloorsMessage(self._ctx.name, self._ctx.region, clock, len(members), floor)
         self._keep(message)
-        self._flooded_at = self._ctx.now.mono
         self._ctx.count("floors_flooded")
         self._ctx.flood(message)
+
+    def _ask_missing(self, names: set[str]) -> None:
+        """They reported to a former relay, or before this agent knew that it is one."""
+        live = self._membership.regions().get(self._ctx.region, ())
+        asked = [m.name for m in live if m.name in names and m.name != self._ctx.name]
+        for name in asked:
+            self._ask(name)
+        if asked:
+            self._due = self._ctx.now.mono + RESTLESS
+
+    def _tell_again(self) -> None:
+        """Links changed: whoever was beyond a cut, or is new, lacks this region's floor."""
+        self._links_version = self._regions.version
+        held = self._floors.get(self._ctx.region)
+        if held is not None:
+            message = replace(held, sender=self._ctx.name, clock=held.clock + 1)
+            self._keep(message)
+            self._ctx.flood(message)
+
+    def _forget_regions(self) -> None:
+        """Floors of regions that nobody declares and nobody is in."""
+        known = self._needed_regions().union(self._membership.regions())
+        for region in self._floors.keys() - known:
+            self._drop(region)
 
     def _declared_here(self) -> set[str]:
         declared = self._membership.declared

@@ -37,6 +37,11 @@ class Joining:
         self.deadline = inf
         """Monotonic seconds of the next attempt."""
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether there is anybody to ask."""
+        return bool(self._seeds)
+
     def set_seeds(self, seeds: Iterable[Address]) -> None:
         """Where to ask; new seeds are asked at once if this agent is alone."""
         own = self._table.own.address

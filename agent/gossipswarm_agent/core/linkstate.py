@@ -64,6 +64,11 @@ class LinkTable:
         held = self._declared.get(region)
         return held.down if held is not None else frozenset()
 
+    def silences(self, region: str) -> dict[str, int]:
+        """Whom it declares not to hear, and for how many ms it had not when it first said so."""
+        held = self._declared.get(region)
+        return held.silence if held is not None else {}
+
     def clock(self, region: str) -> int:
         """Of the latest declaration of this region, 0 if there was none."""
         held = self._declared.get(region)

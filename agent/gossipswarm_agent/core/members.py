@@ -20,6 +20,8 @@ SUSPECT: Final = 1
 DEAD: Final = 2
 LEFT: Final = 3
 STATES: Final = ("alive", "suspect", "dead", "left")
+REMEMBERED: Final = 4096
+"""Names of forgotten members whose incarnations are kept."""
 
 _MASK: Final = (1 << 64) - 1
 
@@ -106,6 +108,10 @@ class MemberTable:
         self._regions: dict[str, tuple[Member, ...]] | None = None
         self._addresses: dict[Address, str] | None = None
 
+    def find(self, name: str) -> Member | None:
+        """Somebody by name, this agent included."""
+        return self.own if name == self.own.name else self.members.get(name)
+
     def put(self, record: MemberRecord, now: float) -> Member:
         """Believe this claim about another member, whatever was believed before."""
         member = self.members.get(record.name)
@@ -184,6 +190,29 @@ class MemberTable:
     def _changed(self) -> None:
         self.version += 1
         self._live = self._regions = self._addresses = None
+
+
+class Forgotten:
+    """The incarnations that forgotten members had, so that no stale claim brings one back. Oldest out."""
+
+    __slots__ = ("_incarnations",)
+
+    def __init__(self) -> None:
+        self._incarnations: dict[str, int] = {}
+
+    def remember(self, name: str, incarnation: int) -> None:
+        """Claims of this name count again only in a higher incarnation."""
+        self._incarnations[name] = max(incarnation, self._incarnations.pop(name, -1))
+        if len(self._incarnations) > REMEMBERED:
+            del self._incarnations[next(iter(self._incarnations))]
+
+    def incarnation(self, name: str) -> int:
+        """The last one known, -1 if the name was never forgotten."""
+        return self._incarnations.get(name, -1)
+
+    def discard(self, name: str) -> None:
+        """The name is in the table again."""
+        self._incarnations.pop(name, None)
 
 
 def _digest(text: str) -> int:

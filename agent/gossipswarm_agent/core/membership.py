@@ -3,12 +3,12 @@
     prober       finds out who does not answer            (probing.py)
     suspicions   give the accused time to refute          (suspicion.py)
     joining      finds the swarm, and halves of it again  (joining.py)
+    standing     refutes what is claimed of this agent    (standing.py)
+    news         floods what others want to know          (news.py)
     table        what is believed of whom                 (members.py)
 
-This module is the dissemination between them (SWIM, section 4.1): what is news here is flooded, the news of
-one moment in one message; whoever hears of its own suspicion or death refutes it with a higher incarnation;
-tables are compared by hash and exchanged whole where they differ. Identity is name and incarnation, never
-an address.
+This module takes claims in and decides what they change. Tables are compared by hash, and exchanged whole
+where they differ. Identity is name and incarnation, never an address.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gossipswarm_agent.core.members import (
     LEFT,
     STATES,
     SUSPECT,
+    Forgotten,
     Member,
     MemberTable,
     rank,
@@ -41,20 +42,14 @@ from gossipswarm_agent.core.messages import (
     Nack,
     Ping,
     PingRequest,
-    encode,
 )
+from gossipswarm_agent.core.news import News
 from gossipswarm_agent.core.probing import LAG_LIMIT, LocalHealth, Prober
+from gossipswarm_agent.core.standing import Standing
 from gossipswarm_agent.core.suspicion import Suspicions
 
 __all__ = ["ALIVE", "DEAD", "LEFT", "STATES", "SUSPECT", "Member", "Membership"]
 
-NEWS_BYTES: Final = 1200
-"""Encoded records in one flooded message; with the envelope they fit a datagram of 1,400 bytes."""
-NEWS_DELAY: Final = 0.02
-"""Seconds during which joins are gathered into one flood. Suspicion, death and refutation do not wait."""
-HEARSAY_DELAY: Final = (0.1, 0.5)
-"""Seconds, drawn at random, before what a table told is flooded, unless somebody floods it first: the flood
-that made it news to the table's sender is mostly still on its way."""
 LATE: Final = 0.05
 """Seconds by which a tick may be late without being evidence against this agent."""
 SETTLE: Final = 0.3
@@ -65,8 +60,6 @@ TABLE_INTERVAL: Final = 0.5
 FORGET_AFTER: Final = 10.0
 """Seconds for which the dead and those that left are remembered although they are not declared."""
 HOUSEKEEPING: Final = 5.0
-REMEMBERED: Final = 4096
-"""Incarnations of forgotten members, kept so that no stale claim brings them back. Oldest out."""
 
 
 class Membership:
@@ -80,24 +73,19 @@ class Membership:
         self.reachable: Callable[[str], bool] = _everywhere
         """Whether a region is on this side of every cut. Members beyond one are left alone."""
         self.health = LocalHealth()
+        self._news = News(ctx, self._table)
+        self._standing = Standing(ctx, self._table, self._news, self.health, self._stand_aside)
         self.declared: Mapping[str, str] | None = None
         self.suspicion_version = 0
         """Rises when somebody becomes suspect or is cleared."""
-        self.outranked = False
-        """Another process uses this name, and the swarm sides with it: answers go there, so this agent hears
-        nobody. It accuses nobody until the other one is gone, and asks now and then whether it is."""
         self._suspicions = Suspicions(ctx)
         self._prober = Prober(ctx, self._table, self.health, self._is_reachable, self._accuse)
         self._joining = Joining(ctx, self._table, self._is_reachable)
-        self._news: dict[str, None] = {}
-        self._dispensable: set[str] = set()
-        """News that need not be flooded from here if it is from elsewhere."""
-        self._flush_at = float("inf")
         self._housekeeping_at = ctx.now.mono + HOUSEKEEPING
         self._changed_at = self._unsettled_since = ctx.now.mono
+        self._noted_hash = self._table.hash
         self._table_sent_at = -TABLE_INTERVAL
-        self._forgotten: dict[str, int] = {}
-        self._conflicts: set[tuple[str, int]] = set()
+        self._forgotten = Forgotten()
         self._handlers: dict[type[Message], Callable[..., None]] = {
             Ping: self._handle_ping,
             Ack: self._handle_ack,
@@ -128,6 +116,19 @@ class Membership:
     def size(self) -> int:
         """Live members, this agent included."""
         return len(self._table.live()) + (self._table.own.status < DEAD)
+
+    @property
+    def seeking(self) -> bool:
+        """Alone, and looking for the swarm."""
+        return not self._table.live() and self._joining.has_seeds
+
+    @property
+    def outranked(self) -> bool:
+        """Another process uses this name and the swarm sides with it, so that this agent hears nobody.
+
+        It accuses nobody until the other one is gone, and asks now and then whether it is.
+        """
+        return self._standing.outranked
 
     def live(self) -> Sequence[Member]:
         """Alive or suspect, without this agent."""
@@ -162,7 +163,7 @@ class Membership:
             self._prober.deadline,
             self._suspicions.deadline,
             self._joining.deadline,
-            self._flush_at,
+            self._news.deadline,
             self._housekeeping_at,
         )
 
@@ -170,13 +171,14 @@ class Membership:
 
     def set_incarnation(self, incarnation: int) -> None:
         """Start in this incarnation: one higher than the journal's."""
-        self._claim(incarnation=incarnation)
+        self._standing.claim(incarnation=incarnation)
 
     def set_peers(
         self, seeds: Iterable[Address], declared: Mapping[str, str] | None = None
     ) -> None:
         """Where to look for the swarm, and who ought to be in it (name to region; None = not known)."""
-        self.declared = declared
+        if declared != self.declared:
+            self.declared = declared
         self._joining.set_seeds(seeds)
 
     def reschedule(self) -> None:
@@ -185,9 +187,9 @@ class Membership:
 
     def leave(self) -> None:
         """Tell everybody that this agent goes by its own will."""
-        self._claim(status=LEFT)
-        self._publish(self._ctx.name)
-        self._flush()
+        self._standing.claim(status=LEFT)
+        self._news.publish(self._ctx.name)
+        self._news.flush()
 
     def send_table(self, address: Address) -> None:
         """Our table and somebody else's differ: send ours, unless the difference may still be in flight.
@@ -207,6 +209,7 @@ class Membership:
         if handler is None:
             return False
         handler(message)
+        self._note_news()
         return True
 
     def tick(self) -> None:
@@ -229,8 +232,9 @@ class Membership:
             self._housekeeping_at = now + HOUSEKEEPING
             self._forget()
         self._joining.tick()
-        if now >= self._flush_at:
-            self._flush()
+        if now >= self._news.deadline:
+            self._news.flush()
+        self._note_news()
 
     # --- probes -----------------------------------------------------------------------------------
 
@@ -239,7 +243,7 @@ class Membership:
             self._ctx.count("pings_for_others")  # somebody else had this address before
             return
         if message.record is not None:
-            self._hear_of_me(message.record, message.sender)
+            self._standing.hear(message.record, message.sender)
         self._prober.handle_ping(message)
         sender = self.members.get(message.sender)
         if sender is not None and sender.status >= DEAD:
@@ -251,18 +255,16 @@ class Membership:
             self._suspicions.answered(message.sender, message.number)
 
     def _accuse(self, member: Member, nackers: set[str]) -> None:
-        suspicion = self._suspicions.start(
-            member.name, member.incarnation, self._prober.next_number()
-        )
+        suspicion = self._suspicions.start(member.name, member.incarnation)
         suspicion.grace = min(member.lag, LAG_LIMIT)
         shortened = self._suspicions.accuse(suspicion, {self._ctx.name, *nackers}, first_hand=True)
         if member.status == ALIVE:
             suspicion.opened_here = True
             self._ctx.count("suspicions")
             self._set_status(member, SUSPECT)
-            self._publish(member.name)
+            self._news.publish(member.name)
         elif shortened:
-            self._publish(member.name)
+            self._news.publish(member.name)
 
     def _judge(self) -> None:
         ask, over = self._suspicions.due(self._prober.others(), self.health.factor)
@@ -282,7 +284,7 @@ class Membership:
         self._suspicions.clear(member.name)
         self._set_status(member, DEAD)
         self._ctx.count("deaths_declared")
-        self._publish(member.name)
+        self._news.publish(member.name)
         # The flood goes to the living only; should it be one of them after all, it must know.
         self._ctx.send((member.address,), self._direct([member.record()]))
 
@@ -292,7 +294,7 @@ class Membership:
         if message.flood:
             for record in message.records:
                 self._learn(record, message.sender, flooded=True)
-                self._spare(record)
+                self._news.heard(record)
             return
         strangers = sum(record.name not in self.members for record in message.records)
         joining = strangers > len(self._table.live())
@@ -304,7 +306,7 @@ class Membership:
         if not joining:
             # Others may have missed it as well. One that knew less than it was told is the joiner itself.
             for name in news:
-                self._publish(name, self._ctx.rng.uniform(*HEARSAY_DELAY))
+                self._news.repeat(name)
         if message.whole:
             self._answer(message)
 
@@ -327,14 +329,14 @@ class Membership:
     def _handle_join(self, message: Join) -> None:
         record = message.record
         if record.name == self._ctx.name:
-            self._hear_of_me(record, message.sender)
+            self._standing.hear(record, message.sender)
             return
         self._ctx.count("joins")
         if self._learn(record, message.sender, flooded=False):
-            self._publish(record.name, NEWS_DELAY)
+            self._news.publish_join(record.name)
         table = self._whole_table()
-        lost = self._forgotten.get(record.name)
-        if record.name not in self.members and lost is not None:
+        lost = self._forgotten.incarnation(record.name)
+        if record.name not in self.members and lost >= 0:
             # It lost its journal: let it rise above the incarnation it died in.
             ghost = replace(record, incarnation=lost, status=DEAD)
             table = Members(self._ctx.name, [*table.records, ghost], flood=False, whole=True)
@@ -345,7 +347,7 @@ class Membership:
     ) -> bool:
         """Take a claim in. Whether it was news that others may want, too."""
         if record.name == self._ctx.name:
-            self._hear_of_me(record, sender)
+            self._standing.hear(record, sender)
             return False
         held = self.members.get(record.name)
         if held is None:
@@ -357,47 +359,43 @@ class Membership:
                 self._hear_accusation(held, sender)
             if held.address == (record.host, record.port):
                 return False
-            self._note_conflict(record, held.record())
+            self._standing.note_conflict(record, held.record())
         if rank(record) <= rank(held):
             return False
         if held.address != (record.host, record.port) and held.status < DEAD and not flooded:
             # Moved, or two processes with one name: whoever is at the old address must know.
             self._ctx.send((held.address,), self._direct([record]))
-        if record.status == DEAD and held.status == ALIVE and not flooded:
+        if record.status == DEAD and held.status == ALIVE and self._may_be_asked(held, flooded):
             # As in memberlist: what a table says of the dead may be old news from beyond a cut. Ask first.
             self._put(replace(record, status=SUSPECT))
-            suspicion = self._suspicions.start(
-                held.name, held.incarnation, self._prober.next_number()
-            )
+            suspicion = self._suspicions.start(held.name, held.incarnation)
             self._suspicions.confirm(suspicion)
             return False
         self._put(record)
         if record.status == SUSPECT:
-            suspicion = self._suspicions.start(
-                held.name, held.incarnation, self._prober.next_number()
-            )
+            suspicion = self._suspicions.start(held.name, held.incarnation)
             self._suspicions.accuse(suspicion, {sender} if flooded else set(), first_hand=False)
             return False
         return True
 
+    def _may_be_asked(self, held: Member, flooded: bool) -> bool:
+        return not flooded and self.reachable(held.region)
+
     def _meet(self, record: MemberRecord, sender: str, *, quiet: bool) -> bool:
         """A name that is not in the table."""
-        if record.incarnation <= self._forgotten.get(record.name, -1):
+        if record.incarnation <= self._forgotten.incarnation(record.name):
             self._ctx.count("ghosts_refused")
             return False
         if record.status >= DEAD and not self._is_declared(record.name):
-            self._remember(record.name, record.incarnation)
+            self._forgotten.remember(record.name, record.incarnation)
             return False
         if len(self.members) + 1 >= self._ctx.settings.max_agents and not self._make_room():
             self._ctx.count("members_refused")
             return False
         member = self._table.put(record, self._ctx.now.mono)
-        self._touch()
-        self._forgotten.pop(record.name, None)
+        self._forgotten.discard(record.name)
         if member.status == SUSPECT:
-            suspicion = self._suspicions.start(
-                member.name, member.incarnation, self._prober.next_number()
-            )
+            suspicion = self._suspicions.start(member.name, member.incarnation)
             self._suspicions.accuse(suspicion, {sender}, first_hand=False)
         if member.status < DEAD and not quiet:
             self._notify("member-up", member)
@@ -408,29 +406,7 @@ class Membership:
         if suspicion is not None:
             self._suspicions.accuse(suspicion, {sender}, first_hand=False)
 
-    def _hear_of_me(self, record: MemberRecord, sender: str) -> None:
-        own = self._table.own
-        if own.status >= DEAD or record.incarnation < own.incarnation:
-            return
-        elsewhere = (record.host, record.port) != own.address
-        if record.status != ALIVE or (not elsewhere and record.incarnation > own.incarnation):
-            # Refute at once. Also a claim of an earlier life that this one has no memory of.
-            self._claim(incarnation=record.incarnation + 1)
-            self._set_outranked(False)
-            self.health.worse()
-            self._ctx.count("refutations")
-            self._publish(self._ctx.name)
-            accuser = self.members.get(sender)
-            if accuser is not None:
-                self._ctx.send((accuser.address,), self._direct([self.me]))
-        elif elsewhere:
-            self._note_conflict(record, self.me)
-            self._set_outranked(rank(record) > rank(own))
-            if not self.outranked:
-                self._publish(self._ctx.name)
-
-    def _set_outranked(self, outranked: bool) -> None:
-        self.outranked = outranked
+    def _stand_aside(self, outranked: bool) -> None:
         self._prober.suspended = outranked
         self._joining.outside = outranked
         if outranked:
@@ -438,24 +414,6 @@ class Membership:
             for name in list(self._suspicions.open):
                 self._suspicions.clear(name)
                 self._set_status(self.members[name], ALIVE)
-
-    def _note_conflict(self, one: MemberRecord, other: MemberRecord) -> None:
-        """Two processes use one name. The claim that ranks higher holds, everywhere."""
-        key = (one.name, one.incarnation)
-        if key in self._conflicts:
-            return
-        if len(self._conflicts) >= REMEMBERED:
-            self._conflicts.clear()
-        self._conflicts.add(key)
-        holder, loser = (one, other) if rank(one) > rank(other) else (other, one)
-        self._ctx.count("name_conflicts")
-        detail = {
-            "member": one.name,
-            "incarnation": holder.incarnation,
-            "holder": f"{holder.host}:{holder.port}",
-            "loser": f"{loser.host}:{loser.port}",
-        }
-        self._ctx.effects.append(Notify("name-conflict", detail))
 
     # --- changing the table -----------------------------------------------------------------------
 
@@ -473,7 +431,6 @@ class Membership:
         self._note_change(member, was_live, was_suspect)
 
     def _note_change(self, member: Member, was_live: bool, was_suspect: bool) -> None:
-        self._touch()
         if was_suspect != (member.status == SUSPECT):
             self.suspicion_version += 1
         if was_live and member.status >= DEAD:
@@ -491,23 +448,14 @@ class Membership:
         }
         self._ctx.effects.append(Notify(event, detail))
 
-    def _touch(self) -> None:
-        """There is news."""
+    def _note_news(self) -> None:
+        if self._table.hash == self._noted_hash:
+            return
+        self._noted_hash = self._table.hash
         now = self._ctx.now.mono
         if now - self._changed_at >= SETTLE:
             self._unsettled_since = now
         self._changed_at = now
-
-    def _claim(self, incarnation: int | None = None, status: int | None = None) -> None:
-        me = self.me
-        self._table.set_own(
-            replace(
-                me,
-                incarnation=me.incarnation if incarnation is None else incarnation,
-                status=me.status if status is None else status,
-            )
-        )
-        self._touch()
 
     def _is_reachable(self, region: str) -> bool:
         return self.reachable(region)
@@ -522,7 +470,7 @@ class Membership:
             if self._is_declared(member.name):
                 continue
             if member.status >= DEAD and now - member.since >= FORGET_AFTER:
-                self._remember(member.name, member.incarnation)
+                self._forgotten.remember(member.name, member.incarnation)
                 self._table.drop(member.name)
             elif member.status < DEAD and not self.reachable(member.region):
                 # Removed while cut off. Should it live, it is welcome when it comes back.
@@ -530,60 +478,15 @@ class Membership:
                 self._set_status(member, DEAD)
                 self._table.drop(member.name)
 
-    def _remember(self, name: str, incarnation: int) -> None:
-        self._forgotten.pop(name, None)
-        self._forgotten[name] = incarnation
-        if len(self._forgotten) > REMEMBERED:
-            self._forgotten.pop(next(iter(self._forgotten)))
-
     def _make_room(self) -> bool:
         """Forget whoever has been gone longest."""
         gone = [member for member in self.members.values() if member.status >= DEAD]
         if not gone:
             return False
         oldest = min(gone, key=lambda member: (member.since, member.name))
-        self._remember(oldest.name, oldest.incarnation)
+        self._forgotten.remember(oldest.name, oldest.incarnation)
         self._table.drop(oldest.name)
         return True
-
-    # --- dissemination ----------------------------------------------------------------------------
-
-    def _publish(self, name: str, delay: float = 0.0) -> None:
-        """Flood what is held of this name, together with the other news of the moment."""
-        if not delay:
-            self._dispensable.discard(name)
-        elif name not in self._news:
-            self._dispensable.add(name)
-        self._news[name] = None
-        self._flush_at = min(self._flush_at, self._ctx.now.mono + delay)
-
-    def _spare(self, flooded: MemberRecord) -> None:
-        """Somebody else floods this claim: no need to do it again."""
-        name = flooded.name
-        held = self.members.get(name)
-        if name in self._dispensable and held is not None and rank(held) == rank(flooded):
-            self._dispensable.discard(name)
-            self._news.pop(name, None)
-
-    def _flush(self) -> None:
-        self._flush_at = float("inf")
-        chunk: list[MemberRecord] = []
-        size = 0
-        for name in self._news:
-            member = self._table.own if name == self._ctx.name else self.members.get(name)
-            if member is None:
-                continue
-            record = member.record()
-            length = len(encode(record))
-            if chunk and size + length > NEWS_BYTES:
-                self._ctx.flood(Members(self._ctx.name, chunk))
-                chunk, size = [], 0
-            chunk.append(record)
-            size += length
-        if chunk:
-            self._ctx.flood(Members(self._ctx.name, chunk))
-        self._news.clear()
-        self._dispensable.clear()
 
     def _direct(self, records: list[MemberRecord]) -> Members:
         return Members(self._ctx.name, records, flood=False)

@@ -176,9 +176,8 @@ class Prober:
             self._plan_at = self._ctx.now.mono + PLAN_DELAY
         return min(self._next_probe, self._due, self._plan_at)
 
-    def next_number(self) -> int:
-        """A number for a ping, unique for this agent in its lifetime."""
-        self._number += 1
+    def _next_number(self) -> int:
+        self._number = self._number + 1 & 0xFFFFFFFF
         return self._number
 
     def others(self) -> int:
@@ -271,7 +270,7 @@ class Prober:
         if asker is None or target is None or len(self._errands) >= ERRANDS:
             self._ctx.count("ping_requests_dropped")
             return
-        number = self.next_number()
+        number = self._next_number()
         errand = _Errand(asker, message.number, target, self._ctx.now.mono, self._timeout(target))
         self._errands[number] = errand
         self.ping(target, number)
@@ -320,7 +319,7 @@ class Prober:
         self._ctx.send((target.address,), Ping(self._ctx.name, number, target.name, record))
 
     def _probe(self, target: Member) -> None:
-        number = self.next_number()
+        number = self._next_number()
         probe = _Probe(target, self._ctx.now.mono, self._timeout(target) * self._health.factor)
         self._probes[number] = probe
         self._ctx.count("probes")

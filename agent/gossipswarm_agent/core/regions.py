@@ -27,7 +27,7 @@ from msgspec import structs
 
 from gossipswarm_agent.core.clock import COUNTER_BITS
 from gossipswarm_agent.core.context import Context
-from gossipswarm_agent.core.effects import Notify
+from gossipswarm_agent.core.cuts import CutReports
 from gossipswarm_agent.core.frames import Inbound
 from gossipswarm_agent.core.linkstate import LinkTable
 from gossipswarm_agent.core.members import SUSPECT, Member
@@ -98,10 +98,7 @@ class Regions:
         self._look_at = inf
         self._lapse_at = inf
         self._differs_since = inf
-        self._cuts: frozenset[tuple[str, str]] = frozenset()
-        self._noted_version = -1
-        self._partitioned_since: float | None = None
-        self._reconnected: list[str] = []
+        self._cuts = CutReports(ctx, self._links)
         self.vector_hash = 0
         """Of this agent's version vector, set by the node; heartbeats carry it."""
         membership.reachable = self.reachable
@@ -150,8 +147,7 @@ class Regions:
 
     def take_reconnected(self) -> list[str]:
         """Regions whose direct link to ours came up again since this was last asked."""
-        taken, self._reconnected = self._reconnected, []
-        return taken
+        return self._cuts.take_reconnected()
 
     @property
     def deadline(self) -> float:
@@ -159,8 +155,8 @@ class Regions:
         if self._membership.version != self._relays_for:
             self._refresh()
         if not self._is_relay or len(self._links.regions) < 2:
-            return self._lapse_at
-        return min(self._beat_at, self._look_at, self._lapse_at)
+            return min(self._lapse_at, self._cuts.deadline)
+        return min(self._beat_at, self._look_at, self._lapse_at, self._cuts.deadline)
 
     # --- what arrives -----------------------------------------------------------------------------
 
@@ -209,7 +205,7 @@ class Regions:
         if not self._links.declare(message, self._ctx.now.mono):
             return
         self._lapse_at = self._links.lapse(self._ctx.now.mono)
-        self._note_changes()
+        self._cuts.note()
         relays = self.relays(self._ctx.region)
         abroad = message.region != self._ctx.region
         if news and abroad and relays and relays[0].name == self._ctx.name:
@@ -240,7 +236,7 @@ class Regions:
                 self._beat(self._links.regions)
                 self._beat_at = now + BEAT
             self._listen()
-        self._note_changes()
+        self._cuts.note()
 
     def _beat(self, regions: Sequence[str]) -> None:
         now = self._ctx.now.mono
@@ -342,13 +338,16 @@ class Regions:
             return due
         self._differs_since = inf
         down = sorted(verdict)
-        silence = [int((now - self._heard.get(region, now)) * 1000) for region in down]
+        known = self._links.silences(home)
+        silence = [
+            known.get(region) or int((now - self._heard.get(region, now)) * 1000) for region in down
+        ]
         clock = max(self._links.clock(home) + 1, self._ctx.now.wall << COUNTER_BITS)
         message = LinkState(self._ctx.name, home, clock, down, silence)
         self._links.declare(message, now)
         self._lapse_at = self._links.lapse(now)
         self._ctx.count("link_states")
-        self._note_changes()
+        self._cuts.note()
         self._ctx.flood(message)
         self._ctx.send(
             [
@@ -390,36 +389,3 @@ class Regions:
             self._beat_at = min(self._beat_at, now + BEAT)
             self._beat_at = max(self._beat_at, now)
             self._look_at = inf
-
-    def _note_changes(self) -> None:
-        """Tell hooks and logs which links and groups changed."""
-        self._refresh()
-        if self._links.version == self._noted_version:
-            return
-        self._noted_version = self._links.version
-        home, now = self._ctx.region, self._ctx.now.mono
-        cuts = self._links.cuts()
-        before, self._cuts = self._cuts, cuts
-        slowest = 0
-        for one, other in sorted(cuts - before):
-            detection = self._links.silence(one, other)
-            slowest = max(slowest, detection)
-            detail = {"a": one, "b": other, "detection_ms": detection}
-            self._ctx.effects.append(Notify("region-cut", detail))
-        for one, other in sorted(before - cuts):
-            self._ctx.effects.append(Notify("region-healed", {"a": one, "b": other}))
-            if home in (one, other):
-                region = other if one == home else one
-                if region in self._links.regions:
-                    self._reconnected.append(region)
-        groups = [list(group) for group in self._links.groups()]
-        if len(groups) > 1:
-            if self._partitioned_since is None:
-                self._partitioned_since = now
-            detail = {"groups": groups, "detection_ms": slowest}
-            self._ctx.effects.append(Notify("partition-detected", detail))
-        elif self._partitioned_since is not None:
-            duration = int((now - self._partitioned_since) * 1000)
-            self._partitioned_since = None
-            detail = {"groups": groups, "duration_ms": duration}
-            self._ctx.effects.append(Notify("partition-healed", detail))

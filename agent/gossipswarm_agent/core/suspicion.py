@@ -53,7 +53,7 @@ class Suspicion:
         self.name = name
         self.incarnation = incarnation
         self.number = number
-        """Of the pings that ask it."""
+        """Of the pings that ask it: above 32 bits, where no probe's number is."""
         self.since = since
         self.accusers: set[str] = set()
         self.opened_here = False
@@ -69,19 +69,22 @@ class Suspicion:
 class Suspicions:
     """Every open suspicion, and when something is due about one."""
 
-    __slots__ = ("_ctx", "deadline", "open")
+    __slots__ = ("_ctx", "_number", "deadline", "open")
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._number = ctx.rng.getrandbits(32) | 1 << 32
         self.open: dict[str, Suspicion] = {}
         self.deadline = inf
         """Monotonic seconds; may be too early, never too late."""
 
-    def start(self, name: str, incarnation: int, number: int) -> Suspicion:
+    def start(self, name: str, incarnation: int) -> Suspicion:
         """Suspect this incarnation; the same suspicion if it is open already."""
         held = self.open.get(name)
         if held is None or held.incarnation != incarnation:
-            held = self.open[name] = Suspicion(name, incarnation, number, self._ctx.now.mono)
+            self._number += 1
+            now = self._ctx.now.mono
+            held = self.open[name] = Suspicion(name, incarnation, self._number, now)
         return held
 
     def accuse(self, suspicion: Suspicion, accusers: set[str], *, first_hand: bool) -> bool:
