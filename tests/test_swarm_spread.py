@@ -221,3 +221,14 @@ def test_agents_born_one_after_the_other_all_meet() -> None:
     world.grow(dict.fromkeys(REGIONS, 10))
     world.run_until(world.joined, 10.0)
     assert seconds_to_all(world) < 0.2
+
+
+def test_what_relays_merge_is_never_refused_whatever_was_handed_to_them_twice() -> None:
+    world = small_world(3, per_region=5, link=Link(loss=0.25, duplication=0.2))
+    names = list(world.agents)
+    for index in range(600):
+        world.write(names[index % len(names)], f"load.{index}", index, traced=index % 10 == 0)
+        world.run(0.002)
+    world.run_until(world.converged, 20.0)
+    assert sum(node.counters.get("relay_echo_missed", 0) for node in world.nodes()) > 0
+    assert sum(node.counters.get("dropped_invalid", 0) for node in world.nodes()) == 0

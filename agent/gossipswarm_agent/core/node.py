@@ -409,13 +409,13 @@ class Node:
             return
         fresh = self._absorb(batch, inbound)
         tree = inbound.tree
-        if fresh and tree in (UPLINK, CROSSLINK):
-            self.relay.take(
-                batch, len(inbound.frame.body), inbound.hop, crossing=tree == UPLINK
-            )
+        if fresh is not None and tree in (UPLINK, CROSSLINK):
+            size = len(inbound.frame.body)
+            # Only what was new: a dot that comes twice in one window must not be merged twice.
+            self.relay.take(fresh, size, inbound.hop, crossing=tree == UPLINK)
 
-    def _absorb(self, batch: wire.Batch, inbound: Inbound | None) -> int:
-        """Apply a batch from elsewhere; number of fresh rows."""
+    def _absorb(self, batch: wire.Batch, inbound: Inbound | None) -> wire.Batch | None:
+        """Apply a batch from elsewhere; its rows that were new, if any."""
         origin = self.state.origin
         for run in batch.runs:
             if run[0] == origin:
@@ -426,7 +426,7 @@ class Node:
         if self.state.held_count and self._release_due == float("inf"):
             self._release_due = self._ctx.now.mono + RELEASE_INTERVAL
         if applied.batch is None:
-            return 0
+            return None
         kind = "repair" if inbound is None else "spread"
         self._ctx.count(f"batches_in_{kind}")
         self._ctx.count(f"updates_in_{kind}", applied.rows)
@@ -450,7 +450,7 @@ class Node:
                 self.rumors.hear(inbound.frame, inbound.hop + 1)
             if self.state.vector.ahead:
                 self.repair.noticed(batch.sender)
-        return applied.rows
+        return applied.batch
 
     def _note_applied(self, applied: Any) -> None:
         self._changed_keys.extend(applied.changed)

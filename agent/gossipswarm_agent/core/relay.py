@@ -37,7 +37,8 @@ LONGEST_WINDOW: Final = 0.025
 _DECAY: Final = 2.8
 """Per second: what was counted a quarter of a second ago counts half."""
 ECHO_SECONDS: Final = 0.4
-"""Patience with a relay, beside the lag of this agent itself."""
+"""Patience with a relay at least; four times what relays took lately, if that is more."""
+ECHO_LIMIT: Final = 5.0
 AVOID_SECONDS: Final = 5.0
 ATTEMPTS: Final = 3
 """Relays tried before a batch goes out over the trees of its own origin."""
@@ -69,6 +70,7 @@ class Rate:
 class _Handed(msgspec.Struct):
     origin: str
     last: int
+    at: float
     due: float
     batch: Batch
     relay: str
@@ -93,7 +95,8 @@ class Relay:
         self._limit = datagram_limit
         self._rate = Rate()
         self._busy = False
-        self._lag = 0.0
+        self._echo = 0.0
+        """Seconds that relays took lately, smoothed."""
         self._handed: deque[_Handed] = deque()
         self._avoid: dict[str, float] = {}
         self._pending: list[tuple[Batch, bool]] = []
@@ -143,9 +146,11 @@ class Relay:
     def _hand(self, batch: Batch, frame: Frame, relay: Member, attempts: int) -> None:
         origin, first, dots, _ = batch.runs[-1]
         now = self._ctx.now.mono
-        self._lag = max(self._ctx.lag, self._lag / 2)
-        due = now + ECHO_SECONDS * attempts + 4 * self._lag
-        self._handed.append(_Handed(origin, first + dots - 1, due, batch, relay.name, attempts))
+        patience = min(ECHO_LIMIT, max(ECHO_SECONDS, 4 * self._echo)) * attempts
+        last = first + dots - 1
+        self._handed.append(
+            _Handed(origin, last, now, now + patience, batch, relay.name, attempts)
+        )
         if len(self._handed) > HANDED_LIMIT:
             self._handed.popleft()
             self._ctx.count("relay_handed_overflow")
@@ -155,7 +160,8 @@ class Relay:
         """A batch of ours came back down the tree."""
         handed = self._handed
         while handed and (handed[0].origin != origin or handed[0].last <= last):
-            handed.popleft()
+            took = self._ctx.now.mono - handed.popleft().at
+            self._echo += (took - self._echo) / 8
 
     def _choose(self, region: str) -> Member | None:
         now = self._ctx.now.mono

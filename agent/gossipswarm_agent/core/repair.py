@@ -82,7 +82,7 @@ class Repair:
         membership: Membership,
         peers: Peers,
         state: State,
-        absorb: Callable[[Batch, Inbound | None], int],
+        absorb: Callable[[Batch, Inbound | None], Batch | None],
         changed: Callable[[list[str]], None],
         busy: Callable[[], bool],
         hot: Callable[[], bool],
@@ -284,7 +284,8 @@ class Repair:
         for body in message.batches:
             batch = self._open(body)
             if batch is not None:
-                rows += self._absorb(batch, None)
+                fresh = self._absorb(batch, None)
+                rows += 0 if fresh is None else len(fresh.keys)
         self._state.add_losses(message.losses)
         if message.collected:
             self._compare(message.sender, address, None, message.claims)
