@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gossipctl import durations, output, progress
+from gossipctl import output, progress
 from gossipctl.command import Command, Invocation, no_arguments
 from gossipctl.failures import CommandFailed, UsageError
 from gossipctl.local import client as local
 from gossipctl.local.client import LocalSwarm
 from gossipctl.local.errors import LocalError
 from gossipctl.parser import Parser, choice, count, names
+from gossipctl.status_page import show_status
 
 STEP_ONE = ("swarm_id", "topology", "protocol", "status", "agents", "regions", "created_at")
 """Members of the documented description of a swarm, in its order."""
@@ -106,66 +107,7 @@ def _status(invocation: Invocation) -> None:
     if not invocation.output.human:
         invocation.output.json(status)
         return
-    show_status(invocation, status)
-
-
-def show_status(invocation: Invocation, status: dict[str, Any]) -> None:
-    """A page about a swarm."""
-    out = invocation.output
-    counts = status["agent_counts"]
-    active = sum(count["active"] for count in counts.values())
-    out.document(
-        {
-            "swarm": status["swarm_id"],
-            "status": status["status"],
-            "agents": f"{active} active of {len(status['agents'])}, at most {status['max_agents']}",
-            "topology": f"{status['topology']}, {status['protocol']}",
-            "encryption": "on" if status["encryption"] else "off",
-            "created": status["created_at"],
-        }
-    )
-    out.line()
-    out.table(
-        ("region", "agents", "active"),
-        [[region, count["declared"], count["active"]] for region, count in counts.items()],
-    )
-    if invocation.flags.verbose:
-        _show_details(out, status)
-
-
-def _show_details(out: output.Output, status: dict[str, Any]) -> None:
-    for partition in status["partitions"]:
-        out.line()
-        sides = " | ".join(",".join(side) for side in partition["groups"])
-        ends = partition["remaining_ms"]
-        left = f"ends in {durations.show(ends)}" if ends is not None else "until healed"
-        out.line(f"{out.style('partitioned', 'red')}  {sides}  {left}")
-    out.line()
-    out.table(
-        ("process", "pid", "agents", "restarts", "cpu s"),
-        [
-            [
-                worker["name"],
-                worker["pid"],
-                worker["agents"],
-                worker["restarts"],
-                worker.get("cpu_seconds"),
-            ]
-            for worker in status["workers"]
-        ],
-    )
-    if status["agents"]:
-        out.line()
-        out.table(
-            ("agent", "region", "status", "type", "process"),
-            [
-                [agent[name] for name in ("name", "region", "status", "type", "worker")]
-                for agent in status["agents"]
-            ],
-        )
-    out.line()
-    out.line(f"{out.style('state', 'dim')}  {status['paths']['state']}")
-    out.line(f"{out.style('logs', 'dim')}   {status['paths']['logs']}")
+    show_status(invocation.output, status, verbose=invocation.flags.verbose)
 
 
 def _list(invocation: Invocation) -> None:
