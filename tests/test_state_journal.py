@@ -82,6 +82,32 @@ def test_sequence_numbers_go_on_after_a_restart() -> None:
     assert put(copy, "k", 4).runs == [("writer/1", 4, 1, 1)]
 
 
+def test_a_snapshot_restores_a_write_whose_leaves_came_back_one_by_one() -> None:
+    state = new_state("writer", durability="fsync")
+    batch, _, _ = state.write([Mutation("put", "app", {"a": 1, "b": 2})])
+    assert batch is not None
+    state.confirm(batch)
+    refused, _, _ = state.write([Mutation("put", "app.a", 3)])
+    assert refused is not None
+    state.retract(refused)
+    copy = revived(state.snapshot(), "writer")
+    assert copy.read("app") == state.read("app")
+    assert copy.state_hash == state.state_hash
+
+
+def test_a_restart_does_not_wait_for_own_writes_that_were_retracted() -> None:
+    state = new_state("writer", durability="fsync")
+    refused, _, _ = state.write([Mutation("put", "k", 1)])
+    kept, _, _ = state.write([Mutation("put", "k", 2)])
+    assert refused is not None
+    assert kept is not None
+    state.retract(refused)
+    state.confirm(kept)
+    copy = revived([encode(kept)], "writer")
+    assert copy.vector.gaps() == {}
+    assert copy.vector.hash == state.vector.hash
+
+
 def test_an_unreadable_record_is_refused() -> None:
     state = new_state()
     for record in (b"", b"\x00garbage", encode(Ping("a", 1, "b"))):

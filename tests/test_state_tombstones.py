@@ -47,6 +47,31 @@ def test_a_tombstone_goes_only_when_everybody_has_it() -> None:
     assert (one.tombstone_count, one.leaf_count, one.state_hash) == (0, 0, 0)
 
 
+def test_a_deletion_counts_as_a_difference_only_beside_a_concurrent_write() -> None:
+    one, two = new_state("one"), new_state("two", START_MS + 5)
+    two.apply(put(one, "k", 1))
+    two.apply(put(one, "other", 1))
+    gone = delete(one, "k")
+    two.apply(gone)
+    assert one.state_hash == two.state_hash
+    one.collect(floor_of(one, two))
+    assert one.state_hash == two.state_hash
+    three, four = new_state("three", START_MS + 1), new_state("four", START_MS + 9)
+    beside, deleted = put(three, "other", 2), delete_unseen(four, "other")
+    two.apply(beside)
+    before = two.state_hash
+    two.apply(deleted)
+    assert two.state_hash != before
+    one.apply(deleted)
+    one.apply(beside)
+    assert one.state_hash == two.state_hash
+
+
+def delete_unseen(state: State, key: str) -> Batch:
+    put(state, key, "for a moment")
+    return delete(state, key)
+
+
 def test_a_tombstone_beside_a_concurrent_write_stays() -> None:
     one, two = new_state("one"), new_state("two", START_MS + 5)
     two.apply(put(one, "k", 1))
@@ -96,6 +121,25 @@ def test_a_straggler_that_did_not_know_of_a_collected_deletion_meets_it_again() 
     assert one.read("k") is None
     assert two.read("k") is None
     assert facts(one) == facts(two)
+
+
+def test_an_overlap_is_noticed_where_everything_below_was_collected_before() -> None:
+    one, two = new_state("one"), new_state("two", START_MS + 5)
+    for batch in (put(one, "app", {"x": 1}), put(one, "app", 1)):
+        two.apply(batch)
+    for state in (one, two):
+        state.collect(floor_of(one, two))
+        state.read("")
+    one.apply(put(two, "app.x", 2))
+    below = put(new_state("three", START_MS + 9), "app.y", 3)
+    for state in (one, two):
+        state.apply(below)
+    scalar = put(new_state("four", START_MS + 7), "app", "later")
+    for state in (one, two):
+        state.apply(scalar)
+    share_losses(one, two)
+    assert facts(one) == facts(two)
+    assert one.read("app").conflict  # type: ignore[union-attr]
 
 
 def test_what_a_restored_old_replica_holds_of_a_collected_leaf_is_dropped_by_comparison() -> None:

@@ -321,8 +321,12 @@ def test_a_write_that_the_disk_refused_is_taken_back() -> None:
     assert value(state, "app") == {"a": 1, "b": 5}
     state.retract(on_top)
     assert facts(state)[4:] == before
-    assert state.vector.ranges() == {"observer/1": [(1, 3)]}
-    assert put(state, "app.b", 6).runs == [("observer/1", 4, 1, 1)]
+    assert state.vector.ranges() == {"observer/1": [(1, 1)]}
+    later, _, _ = state.write([Mutation("put", "app.b", 6)])
+    assert later is not None
+    assert later.runs == [("observer/1", 4, 1, 1)]
+    state.confirm(later)
+    assert state.vector.ranges() == {"observer/1": [(1, 4)]}
 
 
 def test_nobody_is_sent_what_is_not_durable_yet() -> None:

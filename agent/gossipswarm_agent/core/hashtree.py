@@ -62,8 +62,12 @@ class HashTree:
         for check, value in zip(checks, map(hash, rows), strict=True):
             sums[check % BUCKETS] += value
 
+    def insert(self, key: str, origin: str, sequence: int) -> None:
+        """Count one row in."""
+        self._sums[bucket_of(key)] += self.row_hash(key, origin, sequence)
+
     def remove(self, key: str, origin: str, sequence: int) -> None:
-        """Count a row out."""
+        """Count one row out."""
         self._sums[bucket_of(key)] -= self.row_hash(key, origin, sequence)
 
     def _salt(self, origin: str) -> int:

@@ -53,6 +53,13 @@ class KeyIndex:
             self._ordered, self._new, self._gone = [], [], set()
             self.add(remaining)
 
+    def forget_empty(self, key: str) -> bool:
+        """Take ``key`` for interior no more if no leaf lies below it; whether that is so."""
+        if self.below(key):
+            return False
+        self.interior.discard(key)
+        return True
+
     def below(self, key: str, after: str = "") -> Sequence[str]:
         """Leaves strictly below ``key`` (``""``: all but the swarm's own), in order, from ``after`` on."""
         if not key:

@@ -65,8 +65,9 @@ from gossipswarm_agent.core.tombstones import Tombstones
 from gossipswarm_agent.core.undurable import Undurable
 from gossipswarm_agent.core.versions import VersionVector
 
-_FAR_FUTURE: Final = 1 << 64
 _LOSSES_PER_RECORD: Final = 500
+COLLECT_LIMIT: Final = 500
+"""Tombstones collected in one go: some milliseconds of work."""
 
 
 class Applied(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +121,10 @@ class State:
         self._reader = Reader(self._store, Policies(ctx.settings), self._store.hashes)
         self._tombstones = Tombstones(self._store)
         self._undurable = Undurable()
+        self._void: list[int] = []
+        """Own sequences that stand for nothing, and that nobody may be told of yet."""
+        self._is_damaged = False
+        """Parts of the journal were lost."""
         self._restored_sequence = 0
 
     # --- writing ----------------------------------------------------------------------------------
@@ -183,6 +188,13 @@ class State:
         """An own batch is as durable as was asked: its dots count as seen from now on."""
         for origin, sequence in self._undurable.confirm(batch):
             self.vector.add(origin, sequence, sequence)
+        if self._void:
+            # With a later write on the disk, a restart will not use these again.
+            highest = self.vector.highest(self.origin)
+            for sequence in self._void:
+                if sequence < highest:
+                    self.vector.add(self.origin, sequence, sequence)
+            self._void = [sequence for sequence in self._void if sequence > highest]
 
     def retract(self, batch: Batch) -> list[str]:
         """An own batch could not be made durable: take it back. Its dots stay used, and stand for nothing.
@@ -196,8 +208,7 @@ class State:
         rows = sorted((row for rows in before.values() for row in rows), key=dot_of)
         if rows:
             self._insert(from_rows(rows, self._ctx.name))
-        for origin, sequence in dots:
-            self.vector.add(origin, sequence, sequence)
+        self._void += [sequence for _, sequence in dots]
         return list(before)
 
     def _insert(self, batch: Batch) -> tuple[list[str], list[Loss]]:
@@ -208,14 +219,7 @@ class State:
 
     def apply(self, batch: Batch) -> Applied:
         """Join a batch in: what of it is new and not from the future is merged and counted as seen."""
-        return self._apply(batch, self._clock_limit())
-
-    def _clock_limit(self) -> int:
-        """The first stamp that counts as ahead."""
-        allowed = self._ctx.settings.max_clock_skew + max(0, self.clock_behind)
-        return (self._ctx.now.wall + allowed + 1) << clocks.COUNTER_BITS
-
-    def _apply(self, batch: Batch, limit: int) -> Applied:
+        limit = self._clock_limit()
         skewed: dict[str, int] = {}
         newest = max(batch.clocks, default=0)
         if newest >= limit:
@@ -229,6 +233,11 @@ class State:
         self.clock.observe(newest)
         changed, losses = self._insert(batch)
         return Applied(batch, changed, losses, skewed)
+
+    def _clock_limit(self) -> int:
+        """The first stamp that counts as ahead."""
+        allowed = self._ctx.settings.max_clock_skew + max(0, self.clock_behind)
+        return (self._ctx.now.wall + allowed + 1) << clocks.COUNTER_BITS
 
     def release(self) -> Applied:
         """Merge held rows whose time has come."""
@@ -357,13 +366,13 @@ class State:
 
     # --- tombstones -------------------------------------------------------------------------------
 
-    def collect(self, floor: dict[str, int]) -> int:
+    def collect(self, floor: dict[str, int], limit: int = COLLECT_LIMIT) -> int:
         """Remove tombstones that every agent has, unless a concurrent write still stands beside them.
 
         Returns:
             How many.
         """
-        return self._tombstones.collect(floor)
+        return self._tombstones.collect(floor, limit)
 
     def collected_beyond(self, seen: dict[str, int]) -> bool:
         """Whether somebody who has seen this much may hold what a tombstone deleted that was collected here."""
@@ -452,13 +461,18 @@ class State:
             raise ValueError(f"an unreadable journal record: {error}") from error
         match message:
             case Batch():
-                self._apply(message, _FAR_FUTURE)
+                # Joined whether seen or not: rows of one write may lie in several records.
+                self.vector.add_all(message.runs)
+                self.clock.observe(max(message.clocks, default=0))
+                self._insert(message)
             case Losses():
                 self._conflicts.history.add(message.losses)
             case Seen():
                 self._tombstones.note(message.collected.items())
                 if trust_seen:
                     self.claim(message.ranges)
+                else:
+                    self._is_damaged = True
             case Identity():
                 self.origin = message.origin
                 self.sequence = message.sequence
@@ -469,7 +483,11 @@ class State:
 
     def restored(self) -> None:
         """The journal is replayed: what this agent writes from now on is new."""
-        self.sequence = max(self.sequence, self.vector.highest(self.origin))
+        highest = self.vector.highest(self.origin)
+        if highest and not self._is_damaged:
+            # Own writes are journalled before anybody is told: those that are not there were retracted.
+            self.vector.add(self.origin, 1, highest)
+        self.sequence = max(self.sequence, highest)
         self._restored_sequence = self.sequence
 
     def renumber(self, new_origin: str, first: int | None = None) -> Batch | None:
@@ -488,6 +506,7 @@ class State:
         highest = max(self.sequence, self.vector.highest(old))
         reused = self._dots.rows({old: [(start, highest)]}) if highest >= start else []
         self._undurable.clear()
+        self._void.clear()
         self.vector.truncate(old, start - 1)
         self._tombstones.forget_above(old, start - 1)
         self.origin, self.sequence, self._restored_sequence = new_origin, 0, 0

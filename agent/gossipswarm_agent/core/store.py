@@ -11,7 +11,7 @@ without a current row go, and wasteful ones are rewritten together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ from gossipswarm_agent.core.resolution import EMPTY_OBJECT
 
 INDEX_BITS: Final = 16
 _INDEX_MASK: Final = (1 << INDEX_BITS) - 1
-GRAVES_LIMIT: Final = 10_000
+GRAVES_LIMIT: Final = 512
 """Collected tombstones that are remembered, the latest of them."""
 _SMALL_CHUNK: Final = 64
 """Current rows below which a chunk is rewritten together with others when there are too many."""
@@ -141,6 +141,13 @@ class Store:
             return False
         return not row.deleted or (bool(held) and grave is None)
 
+    def dot(self, key: str) -> Dot:
+        """The write that the current row of a leaf belongs to (one of them, where there are several)."""
+        pointer = self.leaves[key]
+        origins, sequences = self.chunks[pointer >> INDEX_BITS].dots
+        index = pointer & _INDEX_MASK
+        return origins[index], sequences[index]
+
     def below(self, key: str, after: str = "") -> Sequence[str]:
         """Leaves strictly below ``key``, in order, from ``after`` on."""
         return self.index.below(key, after)
@@ -171,7 +178,11 @@ class Store:
 
     @property
     def tree(self) -> HashTree:
-        """Hashes over the current rows; those that came since the last look are counted now."""
+        """Hashes over the current rows; those that came since the last look are counted now.
+
+        A deletion counts only beside a concurrent write: agents collect the others at different moments, and
+        are not different for that.
+        """
         keys: list[str] = []
         origins: list[str] = []
         sequences: list[int] = []
@@ -181,6 +192,13 @@ class Store:
                 continue
             chunk.hashed = True
             indexes = self.indexes_of_current(number)
+            if chunk.batch.deleted:
+                siblings, names = self.siblings, chunk.batch.keys
+                indexes = [
+                    index
+                    for index in indexes
+                    if index not in chunk.deleted or names[index] in siblings
+                ]
             chunk_origins, chunk_sequences = chunk.dots
             keys += [chunk.batch.keys[index] for index in indexes]
             origins += [chunk_origins[index] for index in indexes]
@@ -269,32 +287,50 @@ class Store:
             return
         outcome.contended.setdefault(key, tuple(rows))
         kept = [each for each, other in zip(held, rows, strict=True) if not row.covers(other)]
-        for each in held:
-            if each not in kept:
-                self._retire(key, each)
-        self._hold(key, (*kept, pointer))
+        self._change(key, held, (*kept, pointer))
 
-    def _hold(self, key: str, pointers: tuple[int, ...]) -> None:
-        self.leaves[key] = pointers[-1]
-        if len(pointers) > 1:
-            self.siblings[key] = pointers
-        else:
-            self.siblings.pop(key, None)
-        if any(
-            (each & _INDEX_MASK) in self.chunks[each >> INDEX_BITS].deleted for each in pointers
-        ):
+    def _change(self, key: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        """The current rows of a leaf become others."""
+        self._count(key, before, self.hashes.remove)
+        for pointer in before:
+            if pointer not in after:
+                self._release(pointer)
+        self.siblings.pop(key, None)
+        self.tombstones.discard(key)
+        if not after:
+            del self.leaves[key]
+            self.overlaps.discard(key)
+            self.index.remove(key)
+            return
+        self.leaves[key] = after[-1]
+        if len(after) > 1:
+            self.siblings[key] = after
+        if any(map(self._is_deletion, after)):
             self.tombstones.add(key)
-        else:
-            self.tombstones.discard(key)
+        self._count(key, after, self.hashes.insert)
+
+    def _count(
+        self, key: str, pointers: tuple[int, ...], change: Callable[[str, str, int], None]
+    ) -> None:
+        """Take rows out of the hashes, or in, where their chunk is counted already."""
+        for pointer in pointers:
+            chunk = self.chunks[pointer >> INDEX_BITS]
+            if chunk.hashed and (len(pointers) > 1 or not self._is_deletion(pointer)):
+                origins, sequences = chunk.dots
+                change(key, origins[pointer & _INDEX_MASK], sequences[pointer & _INDEX_MASK])
+
+    def _is_deletion(self, pointer: int) -> bool:
+        chunk = self.chunks[pointer >> INDEX_BITS]
+        return bool(chunk.batch.deleted) and (pointer & _INDEX_MASK) in chunk.deleted
 
     def _retire(self, key: str, pointer: int) -> None:
-        """A row is current no more."""
+        """The only current row of a leaf, or one that never became current, makes way for another."""
+        self._count(key, (pointer,), self.hashes.remove)
+        self._release(pointer)
+
+    def _release(self, pointer: int) -> None:
         number = pointer >> INDEX_BITS
         chunk = self.chunks[number]
-        if chunk.hashed:
-            origins, sequences = chunk.dots
-            index = pointer & _INDEX_MASK
-            self.hashes.remove(key, origins[index], sequences[index])
         chunk.live -= 1
         if not chunk.live:
             del self.chunks[number]
@@ -330,7 +366,7 @@ class Store:
 
     def forget_overlaps(self) -> None:
         """Look again which leaves with a value have leaves below them, after some were collected."""
-        self.overlaps = {key for key in self.overlaps if self.below(key)}
+        self.overlaps = {key for key in self.overlaps if not self.index.forget_empty(key)}
 
     def has_value(self, key: str) -> bool:
         """Whether some current row is neither a deletion nor the mark of an empty object."""
@@ -340,21 +376,12 @@ class Store:
 
     def remove(self, key: str, dots: Collection[Dot]) -> None:
         """Take these rows of a leaf out, without trace."""
-        held = self.siblings.get(key) or ((self.leaves[key],) if key in self.leaves else ())
-        kept = []
-        for pointer in held:
-            if self.row(pointer).dot in dots:
-                self._retire(key, pointer)
-            else:
-                kept.append(pointer)
-        if kept:
-            self._hold(key, tuple(kept))
-        elif held:
-            del self.leaves[key]
-            self.siblings.pop(key, None)
-            self.tombstones.discard(key)
-            self.overlaps.discard(key)
-            self.index.remove(key)
+        if key not in self.leaves:
+            return
+        held = self.siblings.get(key) or (self.leaves[key],)
+        kept = tuple(pointer for pointer in held if self.row(pointer).dot not in dots)
+        if len(kept) < len(held):
+            self._change(key, held, kept)
 
     def bury(self, key: str) -> None:
         """Collect the tombstone that is the only row of this leaf."""
@@ -424,8 +451,4 @@ class Store:
                 self.siblings[row.key] = tuple(
                     base + index if each == old else each for each in siblings
                 )
-            origin_chunk = self.chunks[old >> INDEX_BITS]
-            origin_chunk.live -= 1
-            if not origin_chunk.live:
-                del self.chunks[old >> INDEX_BITS]
-                self._rows -= len(origin_chunk.batch.keys)
+            self._release(old)
