@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -40,6 +39,7 @@ from gossipswarm_agent.runtime.journal_recovery import (
     recover,
     typed_errors,
 )
+from gossipswarm_agent.runtime.syncing import syncer_of
 
 __all__ = [
     "DiskFull",
@@ -228,12 +228,10 @@ class Journal:
         if self._segment is not None:
             # Ours to close: a snapshot may retire the segment while its fdatasync is under way.
             descriptors.append(os.dup(self._segment.descriptor))
-        loop = asyncio.get_running_loop()
+        directory = self.directory if names_changed else None
         try:
             with typed_errors("sync the journal in", self.directory):
-                seconds = await loop.run_in_executor(
-                    self._executor, self._sync_files, descriptors, names_changed
-                )
+                seconds = await syncer_of(self._executor).sync(descriptors, directory)
         except JournalError as error:
             self._failure = error
             return
@@ -243,19 +241,6 @@ class Journal:
         self.fsync_seconds.append(seconds)
         if self.on_fsync is not None:
             self.on_fsync(seconds)
-
-    def _sync_files(self, descriptors: list[int], names_changed: bool) -> float:
-        """Sync and close; seconds it took. Runs in a thread."""
-        started = time.perf_counter()
-        try:
-            for descriptor in descriptors:
-                os.fdatasync(descriptor)
-            if names_changed:
-                form.sync_directory(self.directory)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        return time.perf_counter() - started
 
     # --- snapshot ---------------------------------------------------------------------------------
 
