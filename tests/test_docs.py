@@ -17,7 +17,9 @@ import guides
 from gossipctl.catalogue import SINGLE, VERBS
 from gossipctl.main import load
 from gossipctl.parser import Parser
-from gossipswarm_agent.runtime.hooks_file import parse_hooks
+from gossipswarm_agent.api import limits
+from gossipswarm_agent.core import paths
+from gossipswarm_agent.runtime.hooks_file import CALLED, EVENTS, parse_hooks
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -106,6 +108,39 @@ def test_hooks_files_that_are_shown_are_valid() -> None:
         assert parse_hooks(yaml.safe_load(text))
 
 
+def test_the_events_that_hooks_may_name_are_all_described() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text("utf-8")
+    rows = re.search(r"^## Events\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    assert rows
+    first_columns = [line.split("|")[1] for line in rows[1].splitlines() if line.startswith("| `")]
+    named = {name for column in first_columns for name in re.findall(r"`([^`]+)`", column)}
+    assert named == {*EVENTS, *CALLED}
+
+
+def test_reasons_of_refusals_that_are_shown_exist() -> None:
+    page = (ROOT / "docs" / "http-api.md").read_text("utf-8")
+    source = "".join(
+        path.read_text("utf-8") for path in (ROOT / "agent" / "gossipswarm_agent").rglob("*.py")
+    )
+    shown = [
+        reason
+        for line in page.splitlines()
+        if re.match(r"\| [45]\d\d", line)
+        for reason in re.findall(r"`([a-z-]+)`", line.split("|")[2])
+    ]
+    assert shown
+    assert [reason for reason in shown if f'"{reason}"' not in source] == []
+
+
+def test_limits_that_are_shown_are_those_in_force() -> None:
+    page = " ".join((ROOT / "docs" / "http-api.md").read_text("utf-8").split())
+    assert (
+        f"Limits: a body of {limits.MAX_BODY_BYTES >> 20} MiB, "
+        f"a key of {paths.MAX_KEY_BYTES} bytes and {paths.MAX_DEPTH} segments, "
+        f"{paths.MAX_LEAVES:,} leaves a write, values nested {limits.MAX_NESTING} deep."
+    ) in page
+
+
 @pytest.fixture
 def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Nine agents in three regions, and a directory to run commands in."""
@@ -159,3 +194,15 @@ def test_the_code_of_the_python_guide_runs(swarm: Path) -> None:
     (outcome,) = guides.run([script], swarm, os.environ, seconds=60)
     assert "100 acknowledged" in outcome.stdout
     assert "9 of 9 agents" in outcome.stdout
+
+
+@pytest.mark.swarm
+def test_metrics_that_are_shown_exist(swarm: Path) -> None:
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"--metric ([a-z][a-z_-]+)", page.read_text("utf-8"))
+    }
+    assert len(shown) > 5
+    for name in sorted(shown):
+        gossipctl("gossip", "metrics", "--metric", name)

@@ -32,6 +32,9 @@ def collect(pages: Iterable[str]) -> dict[str, Family]:
             if line.startswith("# TYPE "):
                 _, _, name, kind = line.split(" ", 3)
                 kinds[name] = kind
+                if not name.endswith("_created") and name not in families:
+                    # Also one of which nothing has been counted yet.
+                    families[name] = Family(name, kind, texts.get(name, ""), {})
             elif line.startswith("# HELP "):
                 _, _, name, text = (line + " ").split(" ", 3)
                 texts[name] = text.strip()

@@ -146,6 +146,9 @@ def _show(invocation: Invocation, family: Family) -> None:
         return
     if out.human:
         output.note(f"{family.name} ({family.kind}): {family.explained}")
+    if not series:
+        output.note("nothing has been counted yet")
+        return
     if family.kind == "histogram" and out.format != "wide":
         _show_histogram(out, family)
         return
