@@ -216,3 +216,13 @@ def test_sessions_are_remembered_up_to_a_limit() -> None:
     for number in range(5000):
         windows.check(number.to_bytes(8, "big"), 0, 0, ordered=False)
     assert len(windows) == 4096
+
+
+@pytest.mark.parametrize(("granted", "limit"), [(425_984, 13_312), (8192, 1400), (1 << 27, 60_000)])
+def test_datagrams_are_no_larger_than_what_the_kernel_can_hold_some_of(
+    granted, limit, monkeypatch
+) -> None:
+    sockets = bind_gossip(HOST)
+    answering = type("Socket", (), {"getsockopt": lambda *_: granted})
+    assert sockets._replace(udp=answering()).largest_datagram(60_000) == limit
+    sockets.close()

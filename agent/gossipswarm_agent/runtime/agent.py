@@ -7,6 +7,7 @@ import functools
 import logging
 import random
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
@@ -45,7 +46,7 @@ from gossipswarm_agent.runtime.records import Recorder
 from gossipswarm_agent.runtime.seeds import SeedResolver
 from gossipswarm_agent.runtime.starting import base_settings, open_journal, restored_node
 from gossipswarm_agent.runtime.transport import Transport
-from gossipswarm_agent.runtime.watch import Watcher, Watchers
+from gossipswarm_agent.runtime.watch import Watcher, Watchers, covers
 from gossipswarm_agent.runtime.writes import Writes
 
 Unsubscribe = Callable[[], None]
@@ -137,9 +138,7 @@ class Agent:
             sockets = bind_gossip(config.host, config.gossip_port)
             undo.callback(sockets.close)
             rng = random.Random(secrets.randbits(64))
-            restore = functools.partial(
-                restored_node, config, settings, recovery, sockets.port, rng
-            )
+            restore = functools.partial(restored_node, config, settings, recovery, sockets, rng)
             node = await loop.run_in_executor(executor, restore)
             agent = cls(config, node, keys, journal, recovery, rng)
             undo.push_async_callback(agent._driver.close)
@@ -170,7 +169,7 @@ class Agent:
             config.host,
             self._keys.keyring,
             self._driver.deliver,
-            datagram_limit=config.datagram_limit,
+            datagram_limit=sockets.largest_datagram(config.datagram_limit),
             rng=self._rng,
         )
         transport.region_of_address = self._region_of_address
@@ -260,7 +259,7 @@ class Agent:
         return self._watchers.watch(prefix, since)
 
     def _leaves(self, prefix: str) -> list[str]:
-        return [key for key, _ in self.node.state.read_leaves(prefix)]
+        return [k for k in self.node.state.keys(prefix, sys.maxsize) if covers(prefix, k)]
 
     async def wait_converged(
         self, dot: str, threshold: float | None, seconds: float

@@ -71,7 +71,6 @@ class Datagrams:
         self._deliver = deliver
         self._counters = counters
         self._listening = listening
-        grow_buffer(listening, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         self._sending = self._new_sending_socket()
         self._loop.add_reader(listening.fileno(), self.drain)
 

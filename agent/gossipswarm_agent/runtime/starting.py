@@ -12,6 +12,7 @@ from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError
 from gossipswarm_agent.runtime.driver import read_clocks
 from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
+from gossipswarm_agent.runtime.ports import GossipSockets
 from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES
 
 
@@ -31,23 +32,27 @@ def open_journal(config: AgentConfig, executor: Executor | None) -> tuple[AnyJou
 
 
 def restored_node(
-    config: AgentConfig, settings: Settings, recovery: Recovery, port: int, rng: random.Random
+    config: AgentConfig,
+    settings: Settings,
+    recovery: Recovery,
+    sockets: GossipSockets,
+    rng: random.Random,
 ) -> Node:
     """The core, with what the journal held. Takes a while; raises JournalError.
 
-    ``port`` is the one that gossip listens on. The records of ``recovery`` are used up.
+    The records of ``recovery`` are used up.
     """
     host = config.advertise or config.host
     identity = NodeIdentity(
         name=config.name,
         region=config.region,
         host=host,
-        port=port,
+        port=sockets.port,
         api=f"{host}:{config.api_port}" if config.api_port else "",
         labels=config.labels,
         # Unique without a memory: no two starts of one name without a journal fall into one millisecond.
         origin=f"{config.name}/{time.time_ns() // 1_000_000}",
-        datagram_limit=config.datagram_limit - ENVELOPE_BYTES,
+        datagram_limit=sockets.largest_datagram(config.datagram_limit) - ENVELOPE_BYTES,
     )
     node = Node(identity, settings, rng.getrandbits(64), read_clocks())
     try:
