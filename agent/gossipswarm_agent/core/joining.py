@@ -79,14 +79,16 @@ class Joining:
         self._delay = min(RETRY_LIMIT, 2 * self._delay)
 
     def _ask_the_missing(self) -> None:
-        live = {member.address for member in self._table.live()}
-        missing = [seed for seed in self._seeds if seed not in live]
-        missing += [
-            member.address
-            for member in self._table.members.values()
-            if member.status != LEFT
-            and (member.status == DEAD or not self._reachable(member.region))
-        ]
+        live = self._table.live()
+        addresses = {member.address for member in live}
+        missing = [seed for seed in self._seeds if seed not in addresses]
+        beyond = {region for region in self._table.regions() if not self._reachable(region)}
+        if beyond or len(live) < len(self._table.members):
+            missing += [
+                member.address
+                for member in self._table.members.values()
+                if member.status == DEAD or (member.status != LEFT and member.region in beyond)
+            ]
         if missing:
             self._ask(self._ctx.rng.choice(missing))
 
