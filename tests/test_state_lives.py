@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from gossipswarm_agent.core import paths, store
+from gossipswarm_agent.core.applied import Applied
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.messages import Batch, Seen, decode, encode
-from gossipswarm_agent.core.state import Applied, State
+from gossipswarm_agent.core.state import State
 from state_swarm import KEYS, START_MS, at, exchange, facts, new_state, share_losses
 
 POLICIES = ["vector-clock", "last-write-wins", "max", "union", "manual"]

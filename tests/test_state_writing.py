@@ -90,6 +90,14 @@ def without_clocks(state: State) -> list[tuple[Any, ...]]:
     return [row[:3] + row[4:] for row in sorted(held_rows(state))]
 
 
+@pytest.mark.parametrize("op", ["put", "merge", "leaf"])
+def test_a_write_deep_below_what_was_stored_whole_replaces_the_value_on_its_way(op: str) -> None:
+    state = new_state()
+    mutate(state, Mutation("leaf", "a", {"b": None, "kept": 1}), Mutation(op, "a.b.c", 2))
+    assert value(state, "a") == {"b": {"c": 2}, "kept": 1}
+    assert state.conflicts() == ([], [])
+
+
 def test_an_object_written_at_a_path_and_a_write_below_touch_one_leaf() -> None:
     state = new_state()
     put(state, "app.config", {"cache_ttl": 3600, "flags": {"new_ui": True}})

@@ -177,7 +177,8 @@ class Plan:
         self._draft[key] = encoded
 
     def _open_above(self, key: str) -> None:
-        for above in paths.ancestors(key):
+        # The shortest first: what comes out of it may lie above ``key`` as well.
+        for above in reversed([*paths.ancestors(key)]):
             self._open(above)
 
     def _open(self, key: str) -> None:

@@ -19,11 +19,11 @@ import msgspec
 
 from gossipswarm_agent.core import clock as clocks
 from gossipswarm_agent.core import paths
+from gossipswarm_agent.core.applied import Applied
 from gossipswarm_agent.core.batch import (
     Row,
     from_rows,
     merge,
-    ranges_of,
     rows_of,
     rows_within,
     take,
@@ -70,34 +70,6 @@ COLLECT_LIMIT: Final = 500
 """Tombstones collected in one go: some milliseconds of work."""
 
 
-class Applied(msgspec.Struct, frozen=True, gc=False):
-    """What came of applying a batch."""
-
-    batch: Batch | None = None
-    """The rows that were new: the very batch that was given, if all of it was; None if nothing was."""
-    changed: list[str] = []
-    """Leaves whose visible value may be another now."""
-    losses: list[Loss] = []
-    """Conflicts that were recorded by it."""
-    skewed: dict[str, int] = {}
-    """Origins whose rows are held because their clock runs ahead: by how many ms, at most."""
-
-    @property
-    def rows(self) -> int:
-        """Leaves of writes that were new."""
-        return 0 if self.batch is None else len(self.batch.keys)
-
-    @property
-    def dots(self) -> int:
-        """Writes that were new."""
-        return 0 if self.batch is None else sum(run[2] for run in self.batch.runs)
-
-    @property
-    def fresh(self) -> Ranges:
-        """The dots that were new. Built when asked for: a busy agent need not."""
-        return {} if self.batch is None else ranges_of(self.batch.runs)
-
-
 class State:
     """Everything an agent knows of the swarm's data. Pure: no time but ``ctx.now``, no input or output."""
 
@@ -121,8 +93,6 @@ class State:
         self._reader = Reader(self._store, Policies(ctx.settings), self._store.hashes)
         self._tombstones = Tombstones(self._store)
         self._undurable = Undurable()
-        self._void: list[int] = []
-        """Own sequences that stand for nothing, and that nobody may be told of yet."""
         self._is_damaged = False
         """Parts of the journal were lost."""
         self._restored_sequence = 0
@@ -188,13 +158,8 @@ class State:
         """An own batch is as durable as was asked: its dots count as seen from now on."""
         for origin, sequence in self._undurable.confirm(batch):
             self.vector.add(origin, sequence, sequence)
-        if self._void:
-            # With a later write on the disk, a restart will not use these again.
-            highest = self.vector.highest(self.origin)
-            for sequence in self._void:
-                if sequence < highest:
-                    self.vector.add(self.origin, sequence, sequence)
-            self._void = [sequence for sequence in self._void if sequence > highest]
+        for sequence in self._undurable.take_void(self.vector.highest(self.origin)):
+            self.vector.add(self.origin, sequence, sequence)
 
     def retract(self, batch: Batch) -> list[str]:
         """An own batch could not be made durable: take it back. Its dots stay used, and stand for nothing.
@@ -208,7 +173,6 @@ class State:
         rows = sorted((row for rows in before.values() for row in rows), key=dot_of)
         if rows:
             self._insert(from_rows(rows, self._ctx.name))
-        self._void += [sequence for _, sequence in dots]
         return list(before)
 
     def _insert(self, batch: Batch) -> tuple[list[str], list[Loss]]:
@@ -506,7 +470,6 @@ class State:
         highest = max(self.sequence, self.vector.highest(old))
         reused = self._dots.rows({old: [(start, highest)]}) if highest >= start else []
         self._undurable.clear()
-        self._void.clear()
         self.vector.truncate(old, start - 1)
         self._tombstones.forget_above(old, start - 1)
         self.origin, self.sequence, self._restored_sequence = new_origin, 0, 0

@@ -17,6 +17,8 @@ class Undurable:
 
     def __init__(self) -> None:
         self._before: dict[Dot, dict[str, tuple[Row, ...]]] = {}
+        self._void: list[int] = []
+        """Own sequences that were taken back."""
 
     @property
     def dots(self) -> Mapping[Dot, object]:
@@ -49,11 +51,24 @@ class Undurable:
         for later in self._before.values():
             for key, rows in later.items():
                 later[key] = _without(dots, rows, before.get(key, ()))
+        self._void += [sequence for _, sequence in dots]
         return dots, before
 
+    def take_void(self, durable: int) -> list[int]:
+        """Sequences below ``durable`` that stand for nothing: it is safe now to tell others so.
+
+        Before a later write is on the disk, a restart would not know of them and use them again.
+        """
+        if not self._void:
+            return []
+        void = [sequence for sequence in self._void if sequence < durable]
+        self._void = [sequence for sequence in self._void if sequence > durable]
+        return void
+
     def clear(self) -> None:
-        """Nothing is awaited any more."""
+        """Nothing is awaited any more, under an origin that is given up."""
         self._before.clear()
+        self._void.clear()
 
 
 def _dots_of(batch: Batch) -> Iterable[Dot]:
