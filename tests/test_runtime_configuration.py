@@ -9,7 +9,13 @@ import pytest
 
 from agents import KEY, KEY_TEXT
 from gossipswarm_agent.runtime.config import ConfigError, Seed, Tokens
-from gossipswarm_agent.runtime.configuration import agent_config, load, parse_seeds, read_keys
+from gossipswarm_agent.runtime.configuration import (
+    Options,
+    agent_config,
+    load,
+    parse_seeds,
+    read_keys,
+)
 
 BASE = ("--region", "us-east", "--swarm", "s")
 
@@ -148,3 +154,9 @@ def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("\n")
     with pytest.raises(ConfigError, match="holds no key"):
         read_keys(tmp_path / "keys")
+
+
+def test_every_option_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs/agent.md").read_text()
+    missing = [field for field in Options.__struct_fields__ if f"| `{field}` |" not in page]
+    assert missing == []

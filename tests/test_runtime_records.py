@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents import put, swarm
+from agents import config_of, put, running, swarm
 from gossipswarm_agent.runtime import partitions
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_agent.runtime.records import HISTORY_KEY, METRICS_KEY
@@ -82,3 +84,14 @@ async def test_everything_promised_is_measured(tmp_path) -> None:
         received = samples(west)
         assert received["gossipswarm_updates_total"][("in", "spread")] >= 1
         assert values["gossipswarm_updates_total"][("out", "spread")] >= 1
+
+
+async def test_every_metric_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs/agent.md").read_text()
+    async with running(config_of("a")) as agent:
+        families = [
+            family.name.removeprefix("gossipswarm_")
+            + ("_total" if family.type == "counter" else "")
+            for family in text_string_to_metric_families(agent.metrics.render().decode())
+        ]
+    assert [name for name in families if f"`{name}`" not in page] == []
