@@ -125,7 +125,7 @@ def test_an_agent_that_leaves_is_gone_at_once_and_not_suspected():
     leaver.ctx.now = leaver.now()
     leaver.membership.leave()
     world._carry_out(leaver)
-    world.run(0.1)
+    world.run(0.2)
     world.crash(leaver.name)
 
     assert {a.membership.members[leaver.name].status for a in world.running()} == {LEFT}
@@ -162,6 +162,7 @@ def test_an_agent_that_lost_its_journal_rises_above_the_incarnation_it_died_in()
         if agent.name != "us-east-4":
             agent.receive(Members("us-east-1", [dead]), 2)
             world._carry_out(agent)
+    world.run(0.1)
     world.crash("us-east-4")
     again = world.add("us-east-4", "us-east", seeds=[made[0].address], address=("10.1.1.1", 9000))
 

@@ -12,6 +12,7 @@ from gossipswarm_agent.core.effects import Send
 from gossipswarm_agent.core.members import ALIVE, DEAD, SUSPECT
 from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.messages import Ack, MemberRecord, Members, Ping, decode
+from gossipswarm_agent.core.news import TAKE_IN
 from gossipswarm_agent.core.settings import DEFAULTS, merge
 from gossipswarm_agent.core.suspicion import CONFIRMATIONS, MAX_FACTOR, PRECEDENCE, timeout
 
@@ -143,6 +144,7 @@ def test_a_ping_that_carries_the_accusation_is_answered_and_refuted():
 def test_who_pings_although_it_is_held_for_dead_is_told_so():
     lone = Lone()
     lone.tell(Members("b", [record("a", 1, DEAD)]))
+    lone.run(TAKE_IN)
     sent = lone.tell(Ping("a", 9, "m"))
 
     assert [type(m) for _, m, _ in sent] == [Ack, Members]

@@ -3,6 +3,7 @@
     prober       finds out who does not answer            (probing.py)
     suspicions   give the accused time to refute          (suspicion.py)
     joining      finds the swarm, and halves of it again  (joining.py)
+    admission    lets others in                           (admission.py)
     standing     refutes what is claimed of this agent    (standing.py)
     news         floods what others want to know          (news.py)
     table        what is believed of whom                 (members.py)
@@ -18,6 +19,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from gossipswarm_agent.core.admission import Admission
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Notify
 from gossipswarm_agent.core.frames import Address, Inbound
@@ -43,7 +45,7 @@ from gossipswarm_agent.core.messages import (
     Ping,
     PingRequest,
 )
-from gossipswarm_agent.core.news import News
+from gossipswarm_agent.core.news import Incoming, News
 from gossipswarm_agent.core.probing import LAG_LIMIT, LocalHealth, Prober
 from gossipswarm_agent.core.standing import Standing
 from gossipswarm_agent.core.suspicion import Suspicions
@@ -70,14 +72,17 @@ class Membership:
         self._table = MemberTable(me, ctx.now.mono)
         self.members: Mapping[str, Member] = self._table.members
         """Everybody but this agent, by name: alive, suspect, dead and left."""
-        self.reachable: Callable[[str], bool] = _everywhere
+        self.reachable: Callable[[str], bool] = lambda _region: True
         """Whether a region is on this side of every cut. Members beyond one are left alone."""
         self.health = LocalHealth()
         self._news = News(ctx, self._table)
+        self._incoming = Incoming(ctx)
         self._standing = Standing(ctx, self._table, self._news, self.health, self._stand_aside)
         self.declared: Mapping[str, str] | None = None
         self.suspicion_version = 0
         """Rises when somebody becomes suspect or is cleared."""
+        self._forgotten = Forgotten()
+        self._admission = Admission(ctx, self._table, self._forgotten, self._news, self._learn_from)
         self._suspicions = Suspicions(ctx)
         self._prober = Prober(ctx, self._table, self.health, self._is_reachable, self._accuse)
         self._joining = Joining(ctx, self._table, self._is_reachable)
@@ -85,14 +90,13 @@ class Membership:
         self._changed_at = self._unsettled_since = ctx.now.mono
         self._noted_hash = self._table.hash
         self._table_sent_at = -TABLE_INTERVAL
-        self._forgotten = Forgotten()
         self._handlers: dict[type[Message], Callable[..., None]] = {
             Ping: self._handle_ping,
             Ack: self._handle_ack,
             PingRequest: self._prober.handle_request,
             Nack: self._prober.handle_nack,
             Members: self._handle_members,
-            Join: self._handle_join,
+            Join: self._admission.handle,
         }
 
     # --- what others read -------------------------------------------------------------------------
@@ -163,7 +167,9 @@ class Membership:
             self._prober.deadline,
             self._suspicions.deadline,
             self._joining.deadline,
+            self._admission.deadline,
             self._news.deadline,
+            self._incoming.deadline,
             self._housekeeping_at,
         )
 
@@ -225,6 +231,8 @@ class Membership:
             self._suspicions.postpone(late)
             self._prober.postpone(late)
             self._ctx.count("late_ticks")
+        for record, sender in self._incoming.due():
+            self._learn(record, sender, flooded=True)
         self._prober.tick()
         if now >= self._suspicions.deadline:
             self._judge()
@@ -232,6 +240,7 @@ class Membership:
             self._housekeeping_at = now + HOUSEKEEPING
             self._forget()
         self._joining.tick()
+        self._admission.tick()
         if now >= self._news.deadline:
             self._news.flush()
         self._note_news()
@@ -276,25 +285,25 @@ class Membership:
         for suspicion in ask:
             if suspicion.name in self._suspicions.open:
                 self._prober.ping(self.members[suspicion.name], suspicion.number)
-        for suspicion in over:
-            if suspicion.name in self._suspicions.open:
-                self._bury(self.members[suspicion.name])
+        self._bury([self.members[s.name] for s in over if s.name in self._suspicions.open])
 
-    def _bury(self, member: Member) -> None:
-        self._suspicions.clear(member.name)
-        self._set_status(member, DEAD)
-        self._ctx.count("deaths_declared")
-        self._news.publish(member.name)
-        # The flood goes to the living only; should it be one of them after all, it must know.
-        self._ctx.send((member.address,), self._direct([member.record()]))
+    def _bury(self, dead: Sequence[Member]) -> None:
+        """Declare deaths: first to everybody, along the trees that they were part of, then here."""
+        records = [replace(member.record(), status=DEAD) for member in dead]
+        self._news.flood(records)
+        for member, record in zip(dead, records, strict=True):
+            self._suspicions.clear(member.name)
+            self._set_status(member, DEAD)
+            self._ctx.count("deaths_declared")
+            # Only the living get the flood; should it be one of them after all, it must know.
+            self._ctx.send((member.address,), self._direct([record]))
 
     # --- claims -----------------------------------------------------------------------------------
 
     def _handle_members(self, message: Members) -> None:
         if message.flood:
             for record in message.records:
-                self._learn(record, message.sender, flooded=True)
-                self._news.heard(record)
+                self._hear(record, message.sender)
             return
         strangers = sum(record.name not in self.members for record in message.records)
         joining = strangers > len(self._table.live())
@@ -306,9 +315,20 @@ class Membership:
         if not joining:
             # Others may have missed it as well. One that knew less than it was told is the joiner itself.
             for name in news:
-                self._news.repeat(name)
+                if name not in self._incoming:
+                    self._news.repeat(name)
         if message.whole:
             self._answer(message)
+
+    def _hear(self, record: MemberRecord, sender: str) -> None:
+        held = self._table.find(record.name)
+        lived = held is not None and held.status < DEAD
+        if lived == (record.status < DEAD) or held is self._table.own:
+            self._learn(record, sender, flooded=True)
+            self._news.heard(record)
+        elif held is None or rank(record) > rank(held):
+            self._incoming.add(record, sender)
+            self._suspicions.clear(record.name)  # its death is declared; no need to do it again
 
     def _answer(self, message: Members) -> None:
         """Send the sender of a whole table what it lacks, or holds an older claim of."""
@@ -326,22 +346,6 @@ class Membership:
         if lacking and sender is not None:
             self._ctx.send((sender.address,), self._direct(lacking))
 
-    def _handle_join(self, message: Join) -> None:
-        record = message.record
-        if record.name == self._ctx.name:
-            self._standing.hear(record, message.sender)
-            return
-        self._ctx.count("joins")
-        if self._learn(record, message.sender, flooded=False):
-            self._news.publish_join(record.name)
-        table = self._whole_table()
-        lost = self._forgotten.incarnation(record.name)
-        if record.name not in self.members and lost >= 0:
-            # It lost its journal: let it rise above the incarnation it died in.
-            ghost = replace(record, incarnation=lost, status=DEAD)
-            table = Members(self._ctx.name, [*table.records, ghost], flood=False, whole=True)
-        self._ctx.send(((record.host, record.port),), table)
-
     def _learn(
         self, record: MemberRecord, sender: str, *, flooded: bool, quiet: bool = False
     ) -> bool:
@@ -356,7 +360,7 @@ class Membership:
             return False
         if (record.incarnation, record.status) == (held.incarnation, held.status):
             if record.status == SUSPECT and flooded:
-                self._hear_accusation(held, sender)
+                self._suspect(held, {sender})
             if held.address == (record.host, record.port):
                 return False
             self._standing.note_conflict(record, held.record())
@@ -373,10 +377,11 @@ class Membership:
             return False
         self._put(record)
         if record.status == SUSPECT:
-            suspicion = self._suspicions.start(held.name, held.incarnation)
-            self._suspicions.accuse(suspicion, {sender} if flooded else set(), first_hand=False)
-            return False
-        return True
+            self._suspect(held, {sender} if flooded else set())
+        return record.status != SUSPECT
+
+    def _learn_from(self, joiner: MemberRecord) -> bool:
+        return self._learn(joiner, joiner.name, flooded=False)
 
     def _may_be_asked(self, held: Member, flooded: bool) -> bool:
         return not flooded and self.reachable(held.region)
@@ -395,16 +400,14 @@ class Membership:
         member = self._table.put(record, self._ctx.now.mono)
         self._forgotten.discard(record.name)
         if member.status == SUSPECT:
-            suspicion = self._suspicions.start(member.name, member.incarnation)
-            self._suspicions.accuse(suspicion, {sender}, first_hand=False)
+            self._suspect(member, {sender})
         if member.status < DEAD and not quiet:
             self._notify("member-up", member)
         return member.status != SUSPECT
 
-    def _hear_accusation(self, held: Member, sender: str) -> None:
-        suspicion = self._suspicions.open.get(held.name)
-        if suspicion is not None:
-            self._suspicions.accuse(suspicion, {sender}, first_hand=False)
+    def _suspect(self, member: Member, accusers: set[str]) -> None:
+        suspicion = self._suspicions.start(member.name, member.incarnation)
+        self._suspicions.accuse(suspicion, accusers, first_hand=False)
 
     def _stand_aside(self, outranked: bool) -> None:
         self._prober.suspended = outranked
@@ -493,7 +496,3 @@ class Membership:
 
     def _whole_table(self) -> Members:
         return Members(self._ctx.name, self.records(), flood=False, whole=True)
-
-
-def _everywhere(_region: str) -> bool:
-    return True

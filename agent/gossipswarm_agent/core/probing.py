@@ -281,6 +281,9 @@ class Prober:
         probe = self._probes.get(message.number)
         if probe is not None and message.sender in probe.asked:
             probe.nacked.add(message.sender)
+            if probe.nacked == probe.asked:
+                probe.verdict_at = self._ctx.now.mono  # nobody is left who might still reach it
+                self._due = min(self._due, probe.verdict_at)
 
     # --- what is due ------------------------------------------------------------------------------
 
