@@ -350,7 +350,10 @@ def _validate_contexts(contexts: dict[int, dict[str, int]], count: int) -> None:
     if min(contexts) < 0 or max(contexts) >= count:
         raise ValueError("a context of a row that does not exist")
     for context in contexts.values():
-        if not context or min(context.values()) < 1 or max(context.values()) > MAX_COUNT:
-            raise ValueError("an empty context, or a sequence out of range in it")
-        if max(map(len, context)) > MAX_ORIGIN_CHARACTERS:
-            raise ValueError("an origin in a context is too long")
+        if not context:
+            raise ValueError("an empty context")
+        for origin, sequence in context.items():
+            if not 1 <= sequence <= MAX_COUNT:
+                raise ValueError(f"sequence {sequence} in a context is out of range")
+            if len(origin) > MAX_ORIGIN_CHARACTERS:
+                raise ValueError("an origin in a context is too long")

@@ -271,7 +271,8 @@ class Store:
                 if context.get(origins[index], 0) >= sequences[index]:
                     leaves[key] = pointer
                     self._retire(key, held)
-                    tombstones.discard(key)
+                    if tombstones:
+                        tombstones.discard(key)
                     changed.append(key)
                     continue
             self._join(key, pointer, outcome)
@@ -325,7 +326,8 @@ class Store:
 
     def _retire(self, key: str, pointer: int) -> None:
         """The only current row of a leaf, or one that never became current, makes way for another."""
-        self._count(key, (pointer,), self.hashes.remove)
+        if self.chunks[pointer >> INDEX_BITS].hashed:
+            self._count(key, (pointer,), self.hashes.remove)
         self._release(pointer)
 
     def _release(self, pointer: int) -> None:
