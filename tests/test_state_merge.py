@@ -209,3 +209,18 @@ def test_many_small_batches_are_rewritten_into_few_without_a_trace(count: int) -
     assert facts(reader) == facts(writer)
     exchange(reader, newcomer := new_state("newcomer"))
     assert facts(newcomer) == facts(writer)
+
+
+def test_overwriting_for_ever_keeps_nothing_but_what_is_current() -> None:
+    writer, reader = new_state("writer"), new_state()
+    for number in range(9000):
+        reader.apply(put(writer, f"key.{number % 5}", number))
+        if number % 10 == 0:
+            list(reader.rows_for({"writer/1": [(number, number + 1)]}, 1000))
+    inner = reader._store
+    assert len(inner.chunks) <= 5
+    assert len(inner._unhashed) < 600
+    assert reader._dots._entries < 5000
+    assert reader.state_hash == writer.state_hash
+    (extract,) = reader.rows_for({"writer/1": [(8990, 9000)]}, 10_000)
+    assert len(extract.batches) == 1

@@ -15,6 +15,8 @@ from gossipswarm_agent.core.versions import VersionVector
 
 _BLOCK_BITS: Final = 6
 """Dots are indexed by blocks of 64 sequences."""
+_SPARE: Final = 4096
+"""Index entries for chunks that may be gone, beyond as many as there are others."""
 
 
 class Extract(msgspec.Struct, frozen=True):
@@ -36,6 +38,8 @@ class DotIndex:
         self._store = store
         self._blocks: dict[str, dict[int, list[int]]] = {}
         self._indexed = 0
+        """Chunks below this number are indexed."""
+        self._entries = self._entries_at_reset = 0
         self._generation = store.generation
 
     def rows(self, ranges: Ranges) -> list[Row]:
@@ -72,18 +76,28 @@ class DotIndex:
 
     def _catch_up(self) -> None:
         store = self._store
-        if self._generation != store.generation:
+        # Chunks that are gone leave entries behind; now and then it is cheaper to start anew.
+        if (
+            self._generation != store.generation
+            or self._entries > 2 * self._entries_at_reset + _SPARE
+        ):
             self._generation = store.generation
             self._blocks.clear()
-            self._indexed = 0
+            self._indexed = self._entries = 0
         for number in reversed(store.chunks):
             if number < self._indexed:
                 break
-            for origin, first, dots, _ in store.chunks[number].batch.runs:
-                blocks = self._blocks.setdefault(origin, {})
-                for block in range(first >> _BLOCK_BITS, ((first + dots - 1) >> _BLOCK_BITS) + 1):
-                    blocks.setdefault(block, []).append(number)
+            self._add(number)
+        if not self._indexed:
+            self._entries_at_reset = self._entries
         self._indexed = store.next_number
+
+    def _add(self, number: int) -> None:
+        for origin, first, dots, _ in self._store.chunks[number].batch.runs:
+            blocks = self._blocks.setdefault(origin, {})
+            for block in range(first >> _BLOCK_BITS, ((first + dots - 1) >> _BLOCK_BITS) + 1):
+                blocks.setdefault(block, []).append(number)
+                self._entries += 1
 
 
 def without_rows(ranges: Ranges, rows: Iterable[Row]) -> Ranges:

@@ -243,6 +243,8 @@ class Store:
         self._next += 1
         chunk = self.chunks[number] = Chunk(batch)
         self._unhashed.append(number)
+        if len(self._unhashed) > 2 * len(self.chunks) + _SPARE_CHUNKS:
+            self._unhashed = [each for each in self._unhashed if each in self.chunks]
         self._rows += len(batch.keys)
         return number, chunk
 
