@@ -151,6 +151,18 @@ def test_who_pings_although_it_is_held_for_dead_is_told_so():
     assert sent[1][1].records == [record("a", 1, DEAD)]
 
 
+def test_what_a_table_says_of_the_dead_is_asked_first_however_often_it_is_said():
+    lone = Lone(probe_interval=60_000)
+    for teller in "bcd":
+        lone.tell(Members(teller, [record("a", 1, DEAD)], flood=False))
+    assert lone.membership.members["a"].status == SUSPECT
+    asked = [m for _, m, _ in lone.run(0.0) if isinstance(m, Ping)]
+    assert [(m.target, m.record.status) for m in asked] == [("a", SUSPECT)]
+
+    lone.run(DEFAULTS.suspicion_timeout / 1000 + PRECEDENCE + 0.01)
+    assert lone.membership.members["a"].status == DEAD
+
+
 def test_a_ping_meant_for_whoever_had_the_address_before_is_not_answered():
     lone = Lone()
     assert lone.tell(Ping("b", 7, "somebody-else")) == []

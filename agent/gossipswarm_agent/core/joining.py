@@ -7,13 +7,13 @@ hold each other for dead meet again, and nobody sends anything where nobody is m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.frames import Address
-from gossipswarm_agent.core.members import DEAD, LEFT, MemberTable
+from gossipswarm_agent.core.members import DEAD, MemberTable
 from gossipswarm_agent.core.messages import Join
 
 FIRST_RETRY: Final = 0.1
@@ -63,34 +63,40 @@ class Joining:
             return
         if self._table.own.status >= DEAD:
             self.deadline = inf
-        elif self.outside or not self._table.live():
-            self._ask_seed()
-        else:
-            self._delay = FIRST_RETRY
-            self._ask_the_missing()
-            self.deadline = self._later()
+            return
+        live = self._table.live()
+        if self.outside or not live:
+            known = tuple(member.address for member in self._table.members.values())
+            self._ask_next_of(self._seeds or known)
+            return
+        addresses = {member.address for member in live}
+        strange = [seed for seed in self._seeds if seed not in addresses]
+        if strange and self._delay < RETRY_LIMIT:
+            # Those that started together may have found nobody but each other: look further, soon.
+            self._ask_next_of(strange)
+            return
+        missing = [*strange, *self._lost()]
+        if missing:
+            self._ask(self._ctx.rng.choice(missing))
+        self.deadline = self._later()
 
-    def _ask_seed(self) -> None:
-        doors = self._seeds or tuple(member.address for member in self._table.members.values())
+    def _ask_next_of(self, doors: Sequence[Address]) -> None:
         if doors:
             self._ask(doors[self._tried % len(doors)])
             self._tried += 1
         self.deadline = self._ctx.now.mono + self._delay * self._ctx.rng.uniform(0.8, 1.2)
         self._delay = min(RETRY_LIMIT, 2 * self._delay)
 
-    def _ask_the_missing(self) -> None:
-        live = self._table.live()
-        addresses = {member.address for member in live}
-        missing = [seed for seed in self._seeds if seed not in addresses]
+    def _lost(self) -> list[Address]:
+        """Members that are dead or beyond a cut."""
         beyond = {region for region in self._table.regions() if not self._reachable(region)}
-        if beyond or len(live) < len(self._table.members):
-            missing += [
-                member.address
-                for member in self._table.members.values()
-                if member.status == DEAD or (member.status != LEFT and member.region in beyond)
-            ]
-        if missing:
-            self._ask(self._ctx.rng.choice(missing))
+        if not beyond and len(self._table.live()) == len(self._table.members):
+            return []
+        return [
+            member.address
+            for member in self._table.members.values()
+            if member.status == DEAD or (member.status < DEAD and member.region in beyond)
+        ]
 
     def _ask(self, address: Address) -> None:
         self._ctx.count("joins_sent")

@@ -369,11 +369,12 @@ class Membership:
         if held.address != (record.host, record.port) and held.status < DEAD and not flooded:
             # Moved, or two processes with one name: whoever is at the old address must know.
             self._ctx.send((held.address,), self._direct([record]))
-        if record.status == DEAD and held.status == ALIVE and self._may_be_asked(held, flooded):
+        if record.status == DEAD and held.status < DEAD and self._may_be_asked(held, flooded):
             # As in memberlist: what a table says of the dead may be old news from beyond a cut. Ask first.
-            self._put(replace(record, status=SUSPECT))
-            suspicion = self._suspicions.start(held.name, held.incarnation)
-            self._suspicions.confirm(suspicion)
+            accusation = replace(record, status=SUSPECT)
+            if rank(accusation) > rank(held):
+                self._put(accusation)
+            self._suspicions.confirm(self._suspicions.start(held.name, held.incarnation))
             return False
         self._put(record)
         if record.status == SUSPECT:

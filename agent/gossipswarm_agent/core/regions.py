@@ -43,7 +43,7 @@ TURN: Final = 0.03
 REPEAT: Final = 1.0
 """Seconds between repetitions of a declaration of silence."""
 GRACE: Final = 1.0
-"""Seconds that a new relay gives the other regions to learn of it."""
+"""Seconds that a relay gives a region to learn of it, if either is new."""
 CALLERS: Final = 16
 LATE: Final = 0.02
 WIDEN_LIMIT: Final = 1.0
@@ -285,7 +285,7 @@ class Regions:
         for region in self._links.regions:
             if region == home:
                 continue
-            silent_at = self._heard.setdefault(region, now) + self._timeout(region)
+            silent_at = self._heard.setdefault(region, now + GRACE) + self._timeout(region)
             if now < silent_at:
                 look_at = min(look_at, silent_at)
             elif region not in self._silent:

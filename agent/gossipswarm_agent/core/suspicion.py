@@ -99,8 +99,10 @@ class Suspicions:
 
     def confirm(self, suspicion: Suspicion) -> None:
         """Somebody holds the suspect for dead: the shortest time remains, and we ask it from now on."""
+        now = self._ctx.now.mono
         suspicion.confirmed = True
-        suspicion.ask_at = min(suspicion.ask_at, self._ctx.now.mono)
+        if suspicion.ask_at == inf:
+            suspicion.since = suspicion.ask_at = now
         self._wake(suspicion)
 
     def answered(self, name: str, number: int) -> None:
