@@ -31,9 +31,10 @@ TREE_DATAGRAMS: Final = 3000.0
 """Datagrams a second, over the whole swarm, that trees of single writes may cost before the stream pays."""
 BUSY_RANGE: Final = (5.0, 60.0)
 """Bounds of the writes a second above which writes are merged."""
-WINDOW_PER_RATE: Final = 2.5e-6
-"""Seconds of merging per write a second: 20 ms at 8,000 a second."""
-LONGEST_WINDOW: Final = 0.025
+STREAM_DATAGRAMS: Final = 9000.0
+"""Datagrams a second that a region's stream may cost the swarm: 60 batches a second at 150 agents."""
+LONGEST_WINDOW: Final = 0.1
+"""Seconds for which a relay holds rows back at most."""
 _DECAY: Final = 2.8
 """Per second: what was counted a quarter of a second ago counts half."""
 ECHO_SECONDS: Final = 0.4
@@ -183,10 +184,15 @@ class Relay:
         self._hop = max(self._hop, hop)
         now = self._ctx.now.mono
         if self._flush_at == float("inf"):
-            window = min(self._rate.at(now) * WINDOW_PER_RATE, LONGEST_WINDOW)
-            self._flush_at = now + window
+            self._flush_at = now + self._window()
         if self._pending_bytes >= min(self._limit * 0.9, PENDING_BYTES):
             self._flush()
+
+    def _window(self) -> float:
+        """Seconds to wait for more: none while writes are rarer than the batches that may be sent."""
+        between_batches = self._size() / STREAM_DATAGRAMS
+        between_writes = 1.0 / max(self.rate(), 1.0)
+        return min(LONGEST_WINDOW, max(0.0, between_batches - between_writes))
 
     def tick(self) -> None:
         """Send the window's batch; take back what no relay returned."""

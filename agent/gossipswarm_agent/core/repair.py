@@ -34,6 +34,7 @@ from gossipswarm_agent.core.messages import (
 )
 from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
+from gossipswarm_agent.core.versions import VersionVector
 
 IDLE_INTERVAL: Final = 1.0
 BACKOFF: Final = 2.0
@@ -43,6 +44,8 @@ SETTLE: Final = 0.06
 SETTLE_LIMIT: Final = 2.0
 """Under steady writes a difference counts all the same once this long has passed since an exchange."""
 BUSY_INTERVAL: Final = 0.5
+SETTLED: Final = 1.0
+"""Seconds after which a row that was not seen by somebody counts as lost to it, under steady writes."""
 GAP_GRACE: Final = 0.04
 """Seconds for reordered frames to close a gap before it is pulled."""
 TABLE_INTERVAL: Final = 0.5
@@ -106,6 +109,9 @@ class Repair:
         self._gap_source: str | None = None
         self._sweep: _Sweep | None = None
         self._sweeps = 0
+        self._old: VersionVector | None = None
+        self._old_at = float("-inf")
+        self._older: VersionVector | None = None
         self.synced = False
         """A first exchange with somebody is complete."""
 
@@ -237,13 +243,28 @@ class Repair:
         vector = self._state.vector
         self._exchanged_at = self._ctx.now.mono
         if message.want:
-            lacking = vector.missing_from(message.seen, message.ahead)
+            known = self._settled_vector()
+            lacking = known.missing_from(message.seen, message.ahead) if known else None
             if lacking:
                 self._send_delta(address, lacking)
         if message.reply and _knows_more(message, vector.seen):
             self._send_vector(address, want=True, reply=False)
         elif not _knows_more(message, vector.seen):
             self.synced = True
+
+    def _settled_vector(self) -> VersionVector | None:
+        """What may be sent as missing: under steady writes, only what has been known for a while.
+
+        The rest is on its way to everybody, and would be most of every delta.
+        """
+        vector = self._state.vector
+        if not self._busy():
+            self._older = self._old = None
+            return vector
+        now = self._ctx.now.mono
+        if self._old is None or now - self._old_at >= SETTLED:
+            self._older, self._old, self._old_at = self._old, VersionVector(vector.seen), now
+        return self._older
 
     def handle_pull(self, message: Pull, address: Address) -> None:
         """Send the ranges, as far as we have them."""
