@@ -54,12 +54,13 @@ def test_a_dead_agent_is_known_although_no_two_clocks_agree():
     assert sorted(took)[2] < 2.5
 
 
-def test_a_tenth_of_the_swarm_dying_at_once_is_known_within_3_s():
+def test_a_tenth_of_the_swarm_dying_at_once_is_known_within_4_s():
     world = swarm(5)
     victims = world.rng.sample(sorted(world.agents), 21)
     world.crash(*victims)
 
-    world.run_until(lambda: known_by_all(world, *victims), 3.0)
+    # Some of those that would probe or help to probe are dead themselves.
+    world.run_until(lambda: known_by_all(world, *victims), 4.0)
     assert {name for _, _, name in world.deaths()} == set(victims)
 
 

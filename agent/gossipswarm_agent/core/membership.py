@@ -265,7 +265,7 @@ class Membership:
 
     def _accuse(self, member: Member, nackers: set[str]) -> None:
         suspicion = self._suspicions.start(member.name, member.incarnation)
-        suspicion.grace = min(member.lag, LAG_LIMIT)
+        suspicion.grace = min(max(member.lag, self._prober.lag), LAG_LIMIT)
         shortened = self._suspicions.accuse(suspicion, {self._ctx.name, *nackers}, first_hand=True)
         if member.status == ALIVE:
             suspicion.opened_here = True

@@ -165,7 +165,8 @@ class Prober:
         self._ring: Sequence[Member] = ()
         self._place = 0
         self._ring_for: tuple[object, ...] = ()
-        self._lag = 0.0
+        self.lag = 0.0
+        """Seconds by which this agent's ticks were late lately: what it has no time for others may not have."""
         self._round_trips: dict[str, float] = {}
         self.schedule()
 
@@ -239,7 +240,7 @@ class Prober:
         if sender is None:
             self._ctx.count("pings_from_strangers")
             return
-        lag = int(max(self._lag, self._ctx.lag) * 1000)
+        lag = int(max(self.lag, self._ctx.lag) * 1000)
         self._ctx.send((sender.address,), Ack(self._ctx.name, message.number, lag))
 
     def handle_ack(self, message: Ack) -> bool:
@@ -290,7 +291,7 @@ class Prober:
     def tick(self) -> None:
         """Send the probe that is due, repeat the unanswered, judge the failed."""
         now = self._ctx.now.mono
-        self._lag = max(self._ctx.lag, LAG_DECAY * self._lag)
+        self.lag = max(self._ctx.lag, LAG_DECAY * self.lag)
         if now >= self._due:
             for number, probe in list(self._probes.items()):
                 if now >= probe.due():

@@ -49,6 +49,8 @@ LATE: Final = 0.02
 WIDEN_LIMIT: Final = 1.0
 """Seconds by which reported lag may widen the timeout."""
 LAG_DECAY: Final = 0.8
+LONGEST_TIMEOUT: Final = 60.0
+"""Seconds that ``partition_timeout`` may be set to: whoever is silent for longer is silent."""
 
 
 def choose_relays(members: Sequence[Member]) -> tuple[Member, ...]:
@@ -381,11 +383,8 @@ class Regions:
         if self._is_relay and not was_relay:
             # What was not sent to us before tells nothing: start from what the region has declared.
             down = self._links.down(self._ctx.region)
-            for region in regions:
-                self._heard[region] = now + GRACE
-                if region in down:
-                    self._heard[region] = self._links.heard_at(self._ctx.region) - 60.0
+            self._heard = dict.fromkeys(regions, now + GRACE)
+            self._heard.update(dict.fromkeys(down, now - WIDEN_LIMIT - LONGEST_TIMEOUT))
             self._silent = set(down)
-            self._beat_at = min(self._beat_at, now + BEAT)
-            self._beat_at = max(self._beat_at, now)
+            self._beat_at = now
             self._look_at = inf

@@ -60,7 +60,8 @@ class Suspicion:
         """This agent was the first to accuse, as far as it knows."""
         self.first_hand = False
         self.grace = 0.0
-        """Seconds by which the suspect's event loop was late when it last answered: it may need them again."""
+        """Seconds by which the suspect was late when it last answered, or the accuser is itself: it may need
+        them again."""
         self.confirmed = False
         """Somebody holds it for dead already."""
         self.ask_at = inf
