@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from bench.report import Result, Table, ms
 from bench.swarms import Measured, convergence, evenly, swarm
 
+PAUSE = 0.2
+"""Seconds between two writes, so that the path for busy times is not taken."""
 MODES: dict[str, dict[str, Any]] = {
     "default": {"eager": True, "mode": "push-pull"},
     "textbook": {"eager": False, "mode": "push-pull", "interval": 100, "fanout": 3},
@@ -41,7 +44,9 @@ of {MODES["textbook"]["interval"]} ms, aligned to the wall clock, so a round is 
 
 def _one(measured: Measured, number: int) -> dict[str, Any]:
     agent = measured.agent("us-east-1")
-    return convergence(agent, agent.set("bench.rounds", number, trace=True).dot, 1.0)
+    report = convergence(agent, agent.set("bench.rounds", number, trace=True).dot, 1.0)
+    time.sleep(PAUSE)
+    return report
 
 
 def _summary(agents: int, mode: str, reports: list[dict[str, Any]]) -> tuple[Table, dict[str, Any]]:
