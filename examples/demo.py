@@ -8,8 +8,10 @@ and it looks at what came out. The swarm is left running.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -18,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 SWARM = "demo"
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,7 @@ GUIDE = ROOT / "docs" / "walkthrough.md"
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 120.0
 BAR = 40
+LINES_SHOWN = 52
 TERMINAL = sys.stdout.isatty()
 
 
@@ -99,49 +102,75 @@ def show(command: str) -> None:
     print(style("$ ", "32") + style(command, "1"), flush=True)
 
 
-def run(command: str, *, keep: bool = False, quiet: bool = False) -> str:
-    """Run a command of the guide in bash. ``keep``: give back what it printed, besides showing it."""
-    if not quiet:
-        show(command)
-    process = subprocess.Popen(
+def start(command: str, stdout: int | None) -> subprocess.Popen[str]:
+    """A command of the guide in bash."""
+    return subprocess.Popen(
         ["bash", "-c", f"set -eo pipefail; {command}"],
         env=environment(),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if keep else None,
+        stdout=stdout,
         text=True,
     )
-    printed = []
-    with process:
-        if process.stdout is not None:
-            for line in process.stdout:
-                printed.append(line)
-                if not quiet:
-                    print(line, end="", flush=True)
-        code = process.wait(COMMAND_SECONDS)
+
+
+def finish(process: subprocess.Popen[str], command: str) -> None:
+    """Wait for its end, which must be a good one."""
+    code = process.wait(COMMAND_SECONDS)
     if code:
         raise DemoError(f"exit code {code} from: {command}")
-    if not quiet:
-        print(flush=True)
-    return "".join(printed)
+
+
+def run(command: str) -> str:
+    """Run a command and show what it prints, the beginning of it if it is long; what it printed."""
+    show(command)
+    printed = []
+    # On a terminal the command gets one as well, so that it prints as it would for a user.
+    ours, its = pty.openpty() if TERMINAL else os.pipe()
+    process = start(command, its)
+    os.close(its)
+    with os.fdopen(ours, encoding="utf-8", errors="replace", newline="") as stdout:
+        for line in lines_of(stdout):
+            printed.append(line)
+            if len(printed) <= LINES_SHOWN:
+                print(line, flush=True)
+    finish(process, command)
+    if len(printed) > LINES_SHOWN:
+        print(style(f"  ... and {len(printed) - LINES_SHOWN} more lines", "2"))
+    print(flush=True)
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", "\n".join(printed))
+
+
+def lines_of(stdout: IO[str]) -> Iterator[str]:
+    """Its lines without their ends; a terminal whose program has gone reports an error for the end."""
+    try:
+        for line in stdout:
+            yield line.rstrip("\r\n")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
+def watch(command: str) -> None:
+    """Run a command that draws on the terminal itself."""
+    show(command)
+    finish(start(command, None), command)
+    print(flush=True)
 
 
 def ask(arguments: str) -> Any:
     """What a command says as JSON, without showing it."""
-    return json.loads(run(f"gossipctl {arguments} -o json", keep=True, quiet=True))
+    command = f"gossipctl {arguments} -o json"
+    process = start(command, subprocess.PIPE)
+    answer, _ = process.communicate(timeout=COMMAND_SECONDS)
+    finish(process, command)
+    return json.loads(answer)
 
 
 def spawn(command: str) -> None:
     """One of the loops that start fifty agents, with a bar instead of fifty lines."""
     show(command)
-    process = subprocess.Popen(
-        ["bash", "-c", command],
-        env=environment(),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(command, subprocess.PIPE)
     began, started = time.monotonic(), 0
     with process:
         assert process.stdout is not None
@@ -152,9 +181,8 @@ def spawn(command: str) -> None:
                 bar = "━" * full + style("╌" * (BAR - full), "2")
                 print(f"\r  {bar} {started}/50", end="", flush=True)
     took = time.monotonic() - began
-    print(
-        f"{chr(13) if TERMINAL else ''}  {started} of 50 agents started in {took:.1f} s{' ' * BAR}\n"
-    )
+    clear = "\r\x1b[K" if TERMINAL else ""
+    print(f"{clear}  {started} of 50 agents started in {took:.1f} s\n", flush=True)
     if process.returncode or started != 50:
         raise DemoError(f"only {started} of 50 agents started")
 
@@ -197,14 +225,16 @@ def perform(command: str, measured: Measured) -> None:
     elif "agent spawn" in command:
         spawn(command)
     elif "agent list" in command:
-        measured.agents = int(run(command, keep=True))
+        measured.agents = int(run(command))
         require(measured.agents == 150, "150 agents are active")
+        say("the last of them are still catching up; what follows is measured once they have")
+        run("gossipctl wait --for ready --agents 150")
     elif "convergence --watch" in command:
-        run(command)
+        watch(command)
         measured.write = ask("gossip convergence")
         require(measured.write["share"] == 1.0, "every agent has said that it holds the write")
     elif "for region in" in command:
-        answers = documents(run(command, keep=True))
+        answers = documents(run(command))
         same = {json.dumps([answer["value"], answer["version"]]) for answer in answers}
         require(
             len(answers) == 3 and len(same) == 1, "the three regions answer the same, version 1"
@@ -218,7 +248,7 @@ def perform(command: str, measured: Measured) -> None:
     elif command.startswith("sleep"):
         say(f"the guide has `{command}` here; the agents agree already")
     elif "gossip benchmark" in command:
-        measured.benchmark = documents(run(command, keep=True))[0]
+        measured.benchmark = documents(run(command))[0]
     else:
         run(command)
 
@@ -254,7 +284,7 @@ def heal(command: str, measured: Measured) -> None:
 
 def conflict(command: str, measured: Measured) -> None:
     """The later of the two writes has won, and the other is on record."""
-    found = documents(run(command, keep=True))
+    found = documents(run(command))
     measured.conflict = next(each for each in found if each["key"] == "app.config.cache_ttl")
     require(
         (measured.conflict["winning_value"], measured.conflict["losing_value"]) == (1800, 7200)
@@ -284,7 +314,8 @@ def table(measured: Measured) -> str:
     ]  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
-        "  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        "  "
+        + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
     return "\n".join([style(lines[0], "1"), "  " + "─" * (sum(widths) + 6), *lines[1:]])
@@ -316,13 +347,18 @@ def main() -> int:
     measured = Measured()
     print(style("GossipSwarm: the walkthrough, with 150 agents on this machine\n", "1"))
     try:
-        run(f"gossipctl swarm delete {SWARM} --yes --if-exists", quiet=True)
+        subprocess.run(
+            [BIN / "gossipctl", "swarm", "delete", SWARM, "--yes", "--if-exists"],
+            check=True,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+        )
         for section in sections(GUIDE.read_text(encoding="utf-8")):
             print(style(f"━━ {section.title}\n", "1;36"), flush=True)
             for command in section.commands:
                 perform(command, measured)
         farewell(measured)
-    except (DemoError, KeyError, StopIteration, subprocess.TimeoutExpired) as error:
+    except (DemoError, LookupError, ValueError, StopIteration, subprocess.SubprocessError) as error:
         print(style(f"\nThe demo failed: {error}", "1;31"), file=sys.stderr)
         print("Its swarm is still there to look at; make demo-down removes it.", file=sys.stderr)
         return 1
