@@ -23,7 +23,8 @@ demo: $(STAMP) ## The whole walkthrough on a local swarm of 150 agents
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py
 
 demo-down: $(STAMP) ## Remove the demo's swarm, processes and files
-	@$(BIN)/gossipctl --swarm demo swarm delete --yes --if-exists
+	@$(BIN)/gossipctl swarm delete demo --yes --if-exists
+	@$(BIN)/gossipctl swarm delete hooked --yes --if-exists 2>/dev/null
 
 test: $(STAMP) ## Every test that needs no cluster
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest

@@ -13,7 +13,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -23,8 +22,11 @@ from pathlib import Path
 from typing import IO, Any
 
 SWARM = "demo"
+HOOKED = "hooked"
+"""The small swarm of docs/hooks.md."""
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "walkthrough.md"
+HOOKS = ROOT / "docs" / "hooks.md"
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 120.0
 BAR = 40
@@ -60,9 +62,9 @@ class Measured:
 # --- the guide ------------------------------------------------------------------------------------
 
 
-def sections(text: str) -> Iterator[Section]:
+def sections(guide: Path) -> Iterator[Section]:
     """The guide's sections that have commands; a paragraph of a block is one command."""
-    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^## ", guide.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         title, _, body = part.partition("\n")
         blocks = re.findall(r"^```bash\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
         commands = [
@@ -90,6 +92,11 @@ def environment() -> dict[str, str]:
 def style(text: str, code: str) -> str:
     """Colour on a terminal."""
     return f"\x1b[{code}m{text}\x1b[0m" if TERMINAL and not os.environ.get("NO_COLOR") else text
+
+
+def heading(title: str) -> None:
+    """The title of a section."""
+    print(style(f"━━ {title}\n", "1;36"), flush=True)
 
 
 def say(text: str) -> None:
@@ -293,6 +300,15 @@ def conflict(command: str, measured: Measured) -> None:
     )
 
 
+def hooks() -> None:
+    """What docs/hooks.md shows, on a small swarm of its own."""
+    heading("Hooks")
+    say("these hooks refuse writes during a cut, so they get a swarm of six agents for themselves")
+    for section in sections(HOOKS):
+        for command in section.commands:
+            run(command)
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 
@@ -328,8 +344,6 @@ def farewell(measured: Measured) -> None:
     print(style(f"\nDone in {took:.0f} s, on {cores} cores.\n", "1;32"))
     print(table(measured))
     program = os.path.relpath(BIN / "gossipctl")
-    if shutil.which("gossipctl") and Path(str(shutil.which("gossipctl"))).parent == BIN:
-        program = "gossipctl"
     print(f"""
 `healed` counts from pressing Enter, so the command's own start is in it. `updates a second` counts an update
 once it is on every agent. The load generator had the same {cores} cores as the agents.
@@ -347,14 +361,17 @@ def main() -> int:
     measured = Measured()
     print(style("GossipSwarm: the walkthrough, with 150 agents on this machine\n", "1"))
     try:
-        subprocess.run(
-            [BIN / "gossipctl", "swarm", "delete", SWARM, "--yes", "--if-exists"],
-            check=True,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-        )
-        for section in sections(GUIDE.read_text(encoding="utf-8")):
-            print(style(f"━━ {section.title}\n", "1;36"), flush=True)
+        for old in (SWARM, HOOKED):
+            subprocess.run(
+                [BIN / "gossipctl", "swarm", "delete", old, "--yes", "--if-exists"],
+                check=True,
+                capture_output=True,
+                timeout=COMMAND_SECONDS,
+            )
+        for section in sections(GUIDE):
+            if section.title.startswith("When something"):
+                hooks()
+            heading(section.title)
             for command in section.commands:
                 perform(command, measured)
         farewell(measured)
