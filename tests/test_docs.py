@@ -97,6 +97,13 @@ def commands(text: str) -> Iterator[list[str]]:
         yield re.sub(r"'[^']*'|\"[^\"]*\"", "X", line).split()
 
 
+@pytest.mark.parametrize("directory", ["docs/decisions", "docs/results"])
+def test_an_index_lists_every_page_beside_it(directory: str) -> None:
+    index = ROOT / directory / "README.md"
+    listed = set(re.findall(r"\]\(([^)#/]+\.md)\)", index.read_text("utf-8")))
+    assert listed == {page.name for page in index.parent.glob("*.md")} - {"README.md"}
+
+
 def test_hooks_files_that_are_shown_are_valid() -> None:
     shown = [
         block.text
