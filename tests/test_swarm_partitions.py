@@ -81,6 +81,26 @@ def test_nobody_is_declared_dead_for_being_cut_off(
     assert [h for h in split_swarm[0].happenings if h.event == "member-down"] == []
 
 
+def test_all_agree_within_half_a_second_after_a_heal_under_steady_writes() -> None:
+    world = settled_world(60, 21, settings())
+    ledger = Ledger(world)
+    world.network.cut((EAST,), (WEST, CENTRAL))
+
+    def write_for(seconds: float, start: int) -> None:
+        for index in range(int(seconds / 0.02)):
+            region = REGIONS[index % 3]
+            ledger.write(f"{region}-{1 + index % 7}", f"steady.{start + index}", index)
+            world.run(0.02)
+
+    write_for(6.0, 0)
+    world.network.heal()
+    world.run_until(lambda: groups_everywhere(world, 1), 1.0)
+    before = [key for key, _ in ledger.acknowledged()]
+    write_for(0.3, 1000)
+    assert all(node.read(key) is not None for key in before for node in world.nodes())
+    world.run_until(world.converged, 5.0)
+
+
 def test_a_cut_of_one_pair_is_no_split_and_the_third_region_carries_the_traffic() -> None:
     world = small_world(12, per_region=6)
     world.network.cut((EAST,), (WEST,))

@@ -34,6 +34,8 @@ class Context:
         """Seconds by which the last tick came late: the agent's evidence against itself."""
         self.effects: list[Effect] = []
         self.counters: dict[str, int] = {}
+        self.hashes: Callable[[], tuple[int | None, int]] = lambda: (None, 0)
+        """Of the version vector and of the member table; set by the node."""
         self.flood: Callable[[Message], None] = lambda message: None
         """Send to every reachable agent over this agent's spread trees; set by the node."""
 

@@ -107,6 +107,10 @@ class Ping(Wire, tag=2, frozen=True):
     number: int
     target: str
     record: MemberRecord | None = None
+    vector: int | None = None
+    """Hash of the sender's version vector, so that idle agents need no digests; None = not said."""
+    members: int = 0
+    """Hash of the sender's member table."""
 
 
 class Ack(Wire, tag=3, frozen=True):
@@ -177,6 +181,8 @@ class Vector(Wire, tag=10, frozen=True):
     want: bool = True
     reply: bool = False
     """Also send me your vector, so that I can send what you lack."""
+    apart: bool = False
+    """We were cut off from each other: nothing that I lack is on its way to me."""
 
 
 class Delta(Wire, tag=11, frozen=True):
@@ -222,7 +228,7 @@ class Heartbeat(Wire, tag=15, frozen=True):
     lag: int
     ages: dict[str, int]
     """Remote region to milliseconds since this relay last heard anything of it."""
-    vector: int
+    vector: int | None
 
 
 class LinkState(Wire, tag=16, frozen=True):

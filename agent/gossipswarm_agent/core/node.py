@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gossipswarm_agent.core import messages as wire
 from gossipswarm_agent.core.batch import validate
@@ -41,7 +42,7 @@ from gossipswarm_agent.core.events import (
     Tick,
 )
 from gossipswarm_agent.core.floors import Floors
-from gossipswarm_agent.core.frames import Frame, Inbound
+from gossipswarm_agent.core.frames import Address, Frame, Inbound
 from gossipswarm_agent.core.membership import ALIVE, Membership
 from gossipswarm_agent.core.receipts import Receipts
 from gossipswarm_agent.core.regions import Regions
@@ -51,15 +52,20 @@ from gossipswarm_agent.core.results import Change, Reading, WriteResult
 from gossipswarm_agent.core.rumors import Peers, Rumors
 from gossipswarm_agent.core.settings import InvalidSetting, Settings, merge
 from gossipswarm_agent.core.skew import SkewJudge
-from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, UPLINK, Spread
+from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, HOME_TREES, UPLINK, Spread
 from gossipswarm_agent.core.state import COLLECT_LIMIT, State
 from gossipswarm_agent.core.versions import agent_of
 
 SETTINGS_KEY: Final = "$swarm.config"
+SETTINGS_END: Final = "$swarm.config/"
+"""After every key of the settings."""
 UNDURABLE_LIMIT: Final = 10_000
 """Own writes waiting for the disk; beyond that callers get 429."""
+MEET_AGAIN: Final = 0.15
 RELEASE_INTERVAL: Final = 0.1
 COLLECT_INTERVAL: Final = 2.0
+MEETING_SECONDS: Final = 2.0
+"""After a cut, for how long the relays of both sides hold nothing back from each other."""
 COLLECT_PAUSE: Final = 0.25
 _REPLICATION: Final = (
     wire.Batch, wire.Digest, wire.Vector, wire.VectorRequest, wire.Delta, wire.Pull,
@@ -105,6 +111,7 @@ class Node:
         )
         ctx.now = now
         ctx.flood = self._flood
+        ctx.hashes = self._hashes
         record = wire.MemberRecord(
             identity.name,
             identity.region,
@@ -156,7 +163,10 @@ class Node:
         self._release_due = float("inf")
         self._collect_due = float("inf")
         self._collected_to: dict[str, int] | None = None
+        self._meet_again: dict[str, float] = {}
         self._awaiting: frozenset[str] = frozenset()
+        self._met_at: dict[str, float] = {}
+        """When the link to a region came up again, in monotonic seconds."""
         self.deadline = now.mono
         """Monotonic seconds at which the next Tick is wanted; read anew after every ``handle``."""
 
@@ -244,7 +254,8 @@ class Node:
             keys = tuple(dict.fromkeys(self._changed_keys))
             self._changed_keys.clear()
             self._ctx.effects.append(Changed(keys))
-            if any(key.startswith(SETTINGS_KEY) for key in keys):
+            # The swarm's own keys come first in order, so one look at the least of many is enough.
+            if min(keys) <= SETTINGS_END and any(key.startswith(SETTINGS_KEY) for key in keys):
                 self._apply_settings()
         for region in self.regions.take_reconnected():
             self._meet(region)
@@ -262,10 +273,13 @@ class Node:
             self.skew.deadline,
             self._release_due,
             self._collect_due,
+            *self._meet_again.values(),
         )
 
     def _tick(self) -> None:
         now = self._ctx.now.mono
+        if self.regions.is_relay:
+            self.regions.vector_hash = self.repair.vector_hash
         for part in self._parts:
             if part.deadline <= now:
                 part.tick()
@@ -280,6 +294,10 @@ class Node:
                 self._release_due = now + RELEASE_INTERVAL
         if self._collect_due <= now:
             self._collect()
+        for region in [r for r, due in self._meet_again.items() if due <= now]:
+            del self._meet_again[region]
+            for relay in self.regions.relays(region):
+                self.repair.exchange(relay.address)
 
     def _collect(self) -> None:
         """Collect deletions that everybody has, a portion at a time; later again where some are left."""
@@ -409,6 +427,8 @@ class Node:
             return
         fresh = self._absorb(batch, inbound)
         tree = inbound.tree
+        if tree in HOME_TREES:
+            self.relay.heard(sender)
         if fresh is not None and tree in (UPLINK, CROSSLINK):
             size = len(inbound.frame.body)
             # Only what was new: a dot that comes twice in one window must not be merged twice.
@@ -439,7 +459,7 @@ class Node:
             self._ctx.effects.append(Append(wire.encode(applied.batch)))
         self._note_applied(applied)
         self.repair.news()
-        self.relay.observe(applied.dots)
+        self.relay.observe(applied.rows)
         if batch.traced:
             hop = inbound.hop if inbound is not None else 0
             self.receipts.owe(applied.batch.traced, hop)
@@ -476,7 +496,11 @@ class Node:
     ) -> None:
         if self.membership.handle(message, inbound):
             self._catch_up(message.sender)
+            if type(message) is wire.Ping:
+                self._compare_hashes(message.sender, message.vector, message.members)
             return
+        if type(message) is wire.Heartbeat:
+            self._compare_hashes(message.sender, message.vector, 0)
         if self.regions.handle(message, inbound) or self.floors.handle(message, inbound):
             return
         if member is None:
@@ -492,12 +516,11 @@ class Node:
             case wire.Digest():
                 self.repair.handle_digest(message, address)
             case wire.Vector():
-                self._check_own_origin(message)
-                self.repair.handle_vector(message, address)
+                self._receive_vector(message, address, member.region)
             case wire.VectorRequest():
                 self.repair.handle_vector_request(address)
             case wire.Delta():
-                self._receive_delta(message, inbound, member.region)
+                self._receive_delta(message, member.region)
             case wire.Pull():
                 self.repair.handle_pull(message, address)
             case wire.Receipt():
@@ -513,6 +536,18 @@ class Node:
             case _:
                 self._ctx.count("dropped_unexpected")
 
+    def _hashes(self) -> tuple[int | None, int]:
+        return self.repair.vector_hash, self.membership.hash
+
+    def _compare_hashes(self, name: str, vector: int | None, members: int) -> None:
+        """Probes and heartbeats carry what a digest would say: idle agents send none."""
+        member = self.membership.members.get(name)
+        if vector is not None and member is not None and not self._closed(name):
+            mode = self._ctx.settings.mode
+            self.repair.compare_hashes(
+                vector, members, member.address, push=mode != "pull", pull=mode != "push"
+            )
+
     def _catch_up(self, name: str) -> None:
         """Met the swarm just now: get what it has at once, not at the next digest."""
         if self._catching_up or self.repair.synced:
@@ -522,15 +557,23 @@ class Node:
             self._catching_up = True
             self.repair.exchange(member.address)
 
-    def _receive_delta(self, delta: wire.Delta, inbound: Inbound, region: str) -> None:
+    def _receive_vector(self, vector: wire.Vector, address: Address, region: str) -> None:
+        self._check_own_origin(vector)
+        met = self._met_at.get(region, float("-inf"))
+        was_cut_off = self._ctx.now.mono - met < MEETING_SECONDS
+        self.repair.handle_vector(vector, address, was_cut_off=was_cut_off)
+
+    def _receive_delta(self, delta: wire.Delta, region: str) -> None:
         address = self.membership.members[delta.sender].address
         for loss in delta.losses:
             self._ctx.count(f"losses_{loss.resolution}")
-        rows = self.repair.handle_delta(delta, inbound, address)
-        if rows and region != self._ctx.region and self.regions.is_relay:
-            # What a relay learns from another region is news for its own.
-            for body in delta.batches:
-                self.spread.send(Frame(body), home_only=True)
+        fresh = self.repair.handle_delta(delta, address)
+        if region != self._ctx.region and self.regions.is_relay:
+            # What a relay learns from another region is news for its own. It goes down this agent's tree,
+            # which the others compute from the sender in the frame.
+            for batch in fresh:
+                frame = Frame(wire.encode(replace(batch, sender=self._ctx.name)))
+                self.spread.send(frame, home_only=True)
 
     def _check_own_origin(self, message: wire.Vector) -> None:
         """Peers know more of our writes than we do: our disk was restored from an older copy."""
@@ -580,8 +623,11 @@ class Node:
         """The direct link to a region came up again: relays exchange what was written meanwhile."""
         if region in self._awaiting or not self.regions.is_relay:
             return
+        self._met_at[region] = self._ctx.now.mono
         for relay in self.regions.relays(region):
             self.repair.exchange(relay.address)
+        # Once more when everybody at home knows of the link: until then some handed nothing across.
+        self._meet_again[region] = self._ctx.now.mono + MEET_AGAIN
 
     def _watch_groups(self) -> None:
         if self._ctx.settings.healing_strategy != "manual":

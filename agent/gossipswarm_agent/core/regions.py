@@ -36,6 +36,8 @@ from gossipswarm_agent.core.messages import Heartbeat, LinkState, Message
 
 RELAYS: Final = 3
 BEAT: Final = 0.1
+HOME_BEAT: Final = 3
+"""Every how many beats one goes to the relays at home while nobody is silent."""
 REPORT_FRESH: Final = 0.4
 """Seconds for which what another relay reported counts."""
 TURN: Final = 0.03
@@ -101,7 +103,8 @@ class Regions:
         self._lapse_at = inf
         self._differs_since = inf
         self._cuts = CutReports(ctx, self._links)
-        self.vector_hash = 0
+        self._beats = ctx.rng.randrange(RELAYS)
+        self.vector_hash: int | None = None
         """Of this agent's version vector, set by the node; heartbeats carry it."""
         membership.reachable = self.reachable
 
@@ -235,7 +238,11 @@ class Regions:
         self._lapse_at = self._links.lapse(now)
         if self._is_relay and len(self._links.regions) > 1:
             if now >= self._beat_at:
-                self._beat(self._links.regions)
+                self._beats += 1
+                at_home = self._silent or self._beats % HOME_BEAT == 0
+                self._beat(
+                    [r for r in self._links.regions if at_home or r != self._ctx.region]
+                )
                 self._beat_at = now + BEAT
             self._listen()
         self._cuts.note()
@@ -243,10 +250,7 @@ class Regions:
     def _beat(self, regions: Sequence[str]) -> None:
         now = self._ctx.now.mono
         targets = [
-            relay.address
-            for region in regions
-            for relay in self._relays.get(region, ())
-            if relay.name != self._ctx.name
+            relay.address for region in regions for relay in self._beat_targets(region)
         ]
         members = self._membership.members
         for name, called_at in list(self._callers.items()):
@@ -268,6 +272,17 @@ class Regions:
         lag = int(max(self._lag, self._ctx.lag) * 1000)
         beat = Heartbeat(self._ctx.name, self._ctx.region, lag, ages, self.vector_hash)
         self._ctx.send(dict.fromkeys(targets), beat)
+
+    def _beat_targets(self, region: str) -> list[Member]:
+        """The region's relays, without the one whose turn to be left out it is while all is well.
+
+        Six of nine beats in 300 ms still tell silence from loss, at two thirds of the cost.
+        """
+        relays = [each for each in self._relays.get(region, ()) if each.name != self._ctx.name]
+        abroad = region != self._ctx.region and self._links.up(self._ctx.region, region)
+        if abroad and len(relays) == RELAYS:
+            del relays[self._beats % RELAYS]
+        return relays
 
     def _timeout(self, region: str) -> float:
         widened = min(WIDEN_LIMIT, self._lags.get(region, 0.0)) + min(WIDEN_LIMIT, self._lag)

@@ -31,13 +31,13 @@ TREE_DATAGRAMS: Final = 3000.0
 """Datagrams a second, over the whole swarm, that trees of single writes may cost before the stream pays."""
 BUSY_RANGE: Final = (5.0, 60.0)
 """Bounds of the writes a second above which writes are merged."""
-STREAM_DATAGRAMS: Final = 9000.0
-"""Datagrams a second that a region's stream may cost the swarm: 60 batches a second at 150 agents."""
+STREAM_DATAGRAMS: Final = 3000.0
+"""Datagrams a second that a region's stream may cost the swarm: 20 batches a second at 150 agents."""
 LONGEST_WINDOW: Final = 0.1
 """Seconds for which a relay holds rows back at most."""
 _DECAY: Final = 2.8
 """Per second: what was counted a quarter of a second ago counts half."""
-ECHO_SECONDS: Final = 0.4
+ECHO_SECONDS: Final = 0.8
 """Patience with a relay at least; four times what relays took lately, if that is more."""
 ECHO_LIMIT: Final = 5.0
 AVOID_SECONDS: Final = 5.0
@@ -100,6 +100,7 @@ class Relay:
         """Seconds that relays took lately, smoothed."""
         self._handed: deque[_Handed] = deque()
         self._avoid: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
         self._pending: list[tuple[Batch, bool]] = []
         self._pending_bytes = 0
         self._hop = 0
@@ -164,6 +165,10 @@ class Relay:
             took = self._ctx.now.mono - handed.popleft().at
             self._echo += (took - self._echo) / 8
 
+    def heard(self, relay: str) -> None:
+        """A batch of this relay's stream came: it is alive."""
+        self._heard[relay] = self._ctx.now.mono
+
     def _choose(self, region: str) -> Member | None:
         now = self._ctx.now.mono
         relays = self._regions.relays(region)
@@ -202,8 +207,12 @@ class Relay:
         lost: list[_Handed] = []
         while self._handed and self._handed[0].due <= now:
             lost.append(self._handed.popleft())
-            self._avoid[lost[-1].relay] = now + AVOID_SECONDS
         if lost:
+            # Slow is not lost: be more patient from now on, and leave only a relay that is silent.
+            self._echo = min(ECHO_LIMIT / 4, 2 * max(self._echo, ECHO_SECONDS / 4))
+            for relay in {each.relay for each in lost}:
+                if self._heard.get(relay, 0.0) + ECHO_SECONDS < now:
+                    self._avoid[relay] = now + AVOID_SECONDS
             self._ctx.count("relay_echo_missed", len(lost))
             self._hand_again(lost)
 

@@ -34,9 +34,12 @@ from gossipswarm_agent.core.messages import (
 )
 from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
-from gossipswarm_agent.core.versions import VersionVector
+from gossipswarm_agent.core.versions import VersionVector, common
 
-IDLE_INTERVAL: Final = 1.0
+IDLE_INTERVAL: Final = 5.0
+"""Seconds between digests when nothing is new; probes and heartbeats carry the same hashes meanwhile."""
+EXCHANGE_PAUSE: Final = 0.05
+"""Seconds between two exchanges of vectors that hashes make us begin."""
 BACKOFF: Final = 2.0
 """Factor between two intervals without news, up to ``IDLE_INTERVAL``."""
 SETTLE: Final = 0.06
@@ -99,7 +102,7 @@ class Repair:
         self._busy = busy
         self._hot = hot
         self._news_at = float("-inf")
-        self._pace = IDLE_INTERVAL
+        self._pace = 0.5
         self._lag = 0.0
         self._exchanged_at = float("-inf")
         self._table_at = float("-inf")
@@ -107,6 +110,7 @@ class Repair:
         self._sweep_due = ctx.now.mono + ctx.settings.anti_entropy_interval / 1000
         self._gap_due = float("inf")
         self._gap_source: str | None = None
+        self._gaps: Ranges = {}
         self._sweep: _Sweep | None = None
         self._sweeps = 0
         self._old: VersionVector | None = None
@@ -177,6 +181,7 @@ class Repair:
 
     def _send_digests(self) -> None:
         if self._tells_rumors() and self._hot():
+            self._pace = 0.0
             return  # the news is being told; who misses it is found afterwards
         # One will do where a difference is unlikely, and where the next digest is due soon anyway.
         is_idle = self._pace >= IDLE_INTERVAL
@@ -195,18 +200,26 @@ class Repair:
 
     def handle_digest(self, message: Digest, address: Address) -> None:
         """Compare hashes; answer only a difference that is not merely in flight."""
+        self.compare_hashes(
+            message.vector, message.members, address, push=message.push, pull=message.pull
+        )
+
+    def compare_hashes(
+        self, vector: int, members: int, address: Address, *, push: bool, pull: bool
+    ) -> None:
+        """Somebody at ``address`` has these hashes (0 = not said), and would push to us or pull from us."""
         now = self._ctx.now.mono
-        if message.members != self._membership.hash and now - self._table_at >= TABLE_INTERVAL:
+        news = members and members != self._membership.hash
+        if news and now - self._table_at >= TABLE_INTERVAL:
             self._table_at = now
             self._membership.send_table(address)
-        if message.vector == self._state.vector.hash:
+        if vector == self._state.vector.hash:
             self.synced = True
-            return
-        if self._in_flight():
+        elif self._in_flight():
             self._ctx.count("digests_in_flight")
-            return
-        self._exchanged_at = now
-        self._send_vector(address, want=message.push, reply=message.pull)
+        elif now - self._exchanged_at >= EXCHANGE_PAUSE:
+            self._exchanged_at = now
+            self._send_vector(address, want=push, reply=pull)
 
     def _in_flight(self) -> bool:
         """Whether a difference may be nothing but news that is still on its way."""
@@ -219,36 +232,48 @@ class Repair:
             return now - self._news_at < settle and now - self._exchanged_at < SETTLE_LIMIT
         return self._tells_rumors() and self._hot()
 
+    @property
+    def vector_hash(self) -> int | None:
+        """What probes and heartbeats say of the vector: nothing while rumors are being told."""
+        if self._tells_rumors() and self._hot():
+            return None
+        return self._state.vector.hash
+
     def _tells_rumors(self) -> bool:
         settings = self._ctx.settings
         return not settings.eager and settings.mode != "pull"
 
     def exchange(self, address: Address) -> None:
-        """Bring both sides to the same state now."""
-        self._send_vector(address, want=True, reply=True)
+        """Bring both sides to the same state now, whatever may be on its way."""
+        self._send_vector(address, want=True, reply=True, apart=True)
 
-    def _send_vector(self, address: Address, *, want: bool, reply: bool) -> None:
+    def _send_vector(
+        self, address: Address, *, want: bool, reply: bool, apart: bool = False
+    ) -> None:
         vector = self._state.vector
         self._ctx.count("vectors_sent")
         self._ctx.send(
-            [address], Vector(self._ctx.name, vector.seen, vector.ahead, want, reply)
+            [address], Vector(self._ctx.name, vector.seen, vector.ahead, want, reply, apart)
         )
 
     def handle_vector_request(self, address: Address) -> None:
         """Somebody asks for our vector."""
         self._send_vector(address, want=True, reply=False)
 
-    def handle_vector(self, message: Vector, address: Address) -> None:
-        """Send what the other lacks, and ask for what we lack."""
+    def handle_vector(self, message: Vector, address: Address, *, was_cut_off: bool = False) -> None:
+        """Send what the other lacks, and ask for what we lack.
+
+        ``was_cut_off``: its region was out of reach until now, so nothing is on its way to it.
+        """
         vector = self._state.vector
         self._exchanged_at = self._ctx.now.mono
         if message.want:
-            known = self._settled_vector()
+            known = vector if was_cut_off else self._settled_vector()
             lacking = known.missing_from(message.seen, message.ahead) if known else None
             if lacking:
                 self._send_delta(address, lacking)
         if message.reply and _knows_more(message, vector.seen):
-            self._send_vector(address, want=True, reply=False)
+            self._send_vector(address, want=True, reply=False, apart=message.apart)
         elif not _knows_more(message, vector.seen):
             self.synced = True
 
@@ -299,24 +324,23 @@ class Repair:
                 ),
             )
 
-    def handle_delta(self, message: Delta, inbound: Inbound, address: Address) -> int:
-        """Apply what we lacked; number of fresh rows."""
-        rows = 0
+    def handle_delta(self, message: Delta, address: Address) -> list[Batch]:
+        """Apply what we lacked; the rows that were fresh."""
+        fresh: list[Batch] = []
         for body in message.batches:
             batch = self._open(body)
-            if batch is not None:
-                fresh = self._absorb(batch, None)
-                rows += 0 if fresh is None else len(fresh.keys)
+            absorbed = self._absorb(batch, None) if batch is not None else None
+            if absorbed is not None:
+                fresh.append(absorbed)
         self._state.add_losses(message.losses)
         if message.collected:
             self._compare(message.sender, address, None, message.claims)
         else:
             self._claim(message.claims)
         self.synced = True
-        if rows:
-            self._ctx.count("rows_repaired", rows)
-        del inbound
-        return rows
+        if fresh:
+            self._ctx.count("rows_repaired", sum(len(batch.keys) for batch in fresh))
+        return fresh
 
     def _open(self, body: bytes) -> Batch | None:
         """A batch that came inside a message; None if it is none, or not sound."""
@@ -339,22 +363,29 @@ class Repair:
     def noticed(self, sender: str) -> None:
         """A batch from this agent left a gap below it: pull if it does not close by itself."""
         if self._gap_due == float("inf"):
-            self._gap_due = self._ctx.now.mono + GAP_GRACE
+            self._gap_due = self._ctx.now.mono + self._gap_grace()
+            self._gaps = self._state.vector.gaps()
         self._gap_source = sender
 
+    def _gap_grace(self) -> float:
+        return SETTLED if self._busy() else GAP_GRACE + 4 * self._ctx.lag
+
     def _pull_gaps(self) -> None:
+        """Pull what was missing a grace ago and still is; look again for what is missing since."""
         self._gap_due = float("inf")
         gaps = self._state.vector.gaps()
         if not gaps:
             return
+        lasting = common(self._gaps, gaps)
+        self._gaps = gaps
+        self._gap_due = self._ctx.now.mono + self._gap_grace()
         member = self._membership.members.get(self._gap_source or "")
         chosen = [member] if member is not None else self._peers.choose(1)
-        if chosen:
+        if chosen and lasting:
             self._ctx.count("gaps_pulled")
-            self._ctx.send([chosen[0].address], Pull(self._ctx.name, gaps))
+            self._ctx.send([chosen[0].address], Pull(self._ctx.name, lasting))
             # Until it is closed: another one is asked each time.
             self._gap_source = None
-            self._gap_due = self._ctx.now.mono + 5 * GAP_GRACE
 
     # --- full comparison --------------------------------------------------------------------------
 

@@ -186,6 +186,21 @@ class VersionVector:
         }
 
 
+def common(one: Ranges, other: Ranges) -> Ranges:
+    """Dots that are in both."""
+    shared: Ranges = {}
+    for origin, spans in one.items():
+        both = [
+            (max(low, first), min(high, last))
+            for low, high in spans
+            for first, last in other.get(origin, ())
+            if max(low, first) <= min(high, last)
+        ]
+        if both:
+            shared[origin] = both
+    return shared
+
+
 def _subtract(span: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:
     low, high = span
     rest = []

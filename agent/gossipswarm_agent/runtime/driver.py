@@ -50,7 +50,7 @@ def coalesced(deadline: float, now: float) -> float:
     ahead = deadline - now
     if ahead < 0.05:
         return deadline
-    grid = 0.004 if ahead < 0.2 else 0.016
+    grid = 0.02 if ahead < 0.2 else 0.05
     return math.ceil(deadline / grid) * grid
 
 
