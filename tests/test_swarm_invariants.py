@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from worlds import REGIONS, Ledger, small_world
 
 from gossipswarm_simulator.network import Link
+from worlds import REGIONS, Ledger, small_world
 
 SEEDS = range(24)
 
@@ -105,15 +105,15 @@ def test_a_restored_old_disk_loses_neither_its_old_writes_nor_its_new_ones() -> 
     assert ledger.lost() == []
 
 
-def test_a_deleted_leaf_stays_deleted_when_an_old_disk_returns_after_the_tombstone_is_gone() -> None:
+def test_a_deleted_leaf_stays_deleted_when_an_old_disk_returns_after_the_tombstone_is_gone() -> (
+    None
+):
     world = small_world(6)
     world.write("us-east-1", "doomed", 1)
     world.run(2.0)
     backup = list(world.agents["eu-central-2"].disk.records)
     world.write("us-east-1", "doomed", op="delete")
-    world.run_until(
-        lambda: all(node.state.tombstone_count == 0 for node in world.nodes()), 60.0
-    )
+    world.run_until(lambda: all(node.state.tombstone_count == 0 for node in world.nodes()), 60.0)
     world.crash("eu-central-2")
     world.agents["eu-central-2"].disk.records = backup
     world.start("eu-central-2")

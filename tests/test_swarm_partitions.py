@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from worlds import REGIONS, Ledger, small_world
 
 from gossipswarm_agent.core.settings import Settings, merge
 from gossipswarm_simulator.network import Link, Network
 from gossipswarm_simulator.scaling import settled_world
 from gossipswarm_simulator.world import World
+from worlds import REGIONS, Ledger, small_world
 
 EAST, WEST, CENTRAL = REGIONS
 

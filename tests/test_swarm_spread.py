@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from worlds import REGIONS, small_world
 
 from gossipswarm_agent.core.settings import Settings, merge
 from gossipswarm_simulator.network import Link, Network
 from gossipswarm_simulator.scaling import measure, settled_world
 from gossipswarm_simulator.world import World
+from worlds import REGIONS, small_world
 
 
 def settings(**changes: Any) -> Settings:
@@ -114,9 +114,7 @@ def test_region_affinity_is_the_share_of_random_exchanges_kept_at_home(
 
 def one_lacks(mode: str, *, writer_talks: bool) -> bool:
     """Whether a write known to one agent reaches another that only the repair connects to it."""
-    world = small_world(
-        1, per_region=1, mode=mode, anti_entropy=False, partition_detection=False
-    )
+    world = small_world(1, per_region=1, mode=mode, anti_entropy=False, partition_detection=False)
     talkers = {"us-east-1"} if writer_talks else {"us-west-1", "eu-central-1"}
     for node in world.nodes():
         if node.identity.name not in talkers:

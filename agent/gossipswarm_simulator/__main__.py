@@ -31,12 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--agents", default="10,50,150,500", help="sizes, comma separated (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the run (default: %(default)s)"
+    )
     parser.add_argument(
         "--writes", type=int, default=5, help="writes to take the median of (default: %(default)s)"
     )
     parser.add_argument("--loss", type=float, default=0.0, help="share of datagrams lost, 0 to 0.5")
-    parser.add_argument("--wan", action="store_true", help="20 ms between regions instead of 0.3 ms")
+    parser.add_argument(
+        "--wan", action="store_true", help="20 ms between regions instead of 0.3 ms"
+    )
     parser.add_argument("--partition", action="store_true", help="also time a cut and its healing")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a gossip parameter"

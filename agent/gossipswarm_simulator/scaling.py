@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from gossipswarm_agent.core.messages import MemberRecord, Members
+from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.settings import Settings
 from gossipswarm_simulator.network import HOME, Link, Network
 from gossipswarm_simulator.world import World
@@ -98,10 +99,7 @@ def measure(
     )
 
 
-def _complete(node: object) -> bool:
-    from gossipswarm_agent.core.node import Node
-
-    assert isinstance(node, Node)
+def _complete(node: Node) -> bool:
     latest = node.receipts.latest(1)
     report = node.receipts.report(latest[0]) if latest else None
     return report is not None and report.full_ms is not None

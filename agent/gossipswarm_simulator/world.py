@@ -208,7 +208,12 @@ class World:
         """Give an agent a message as if it had just come, point to point."""
         number = next(self._frames).to_bytes(12, "big")
         inbound = Inbound(
-            Frame(encode(message), number), 1, 0, agent.address, number[:8], int.from_bytes(number[8:])
+            Frame(encode(message), number),
+            1,
+            0,
+            agent.address,
+            number[:8],
+            int.from_bytes(number[8:]),
         )
         self.feed(agent, Received([inbound]))
 

@@ -7,7 +7,7 @@ INTERRUPTED = 130
 STDOUT_CLOSED = 141
 
 
-class CommandFailed(Exception):  # noqa: N818 - errors read as what happened
+class CommandFailed(Exception):
     """A command could not do what was asked: what went wrong, and what the user can do about it.
 
     ``hint`` is one sentence or a command to try; None when there is nothing sensible to suggest.
@@ -39,5 +39,5 @@ class Unreachable(CommandFailed):
     exit_code = 4
 
 
-class StdoutClosed(Exception):  # noqa: N818 - errors read as what happened
+class StdoutClosed(Exception):
     """Whoever read our output has gone (``| head``): stop quietly."""

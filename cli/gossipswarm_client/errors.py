@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - an error reads as what happened
 """Everything a call can end with, as one tree under ``GossipSwarmError``.
 
 GossipSwarmError

@@ -21,7 +21,7 @@ _RETRIED_BY_DEFAULT: Final = {429: 1.0, 503: 1.0, 507: 10.0}
 """Seconds of Retry-After where nobody knows better."""
 
 
-class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives it
+class Problem(Exception):
     """Ends a request with a problem document.
 
     ``reason`` is a stable slug that programs may branch on, ``detail`` is for people. ``extensions``

@@ -36,7 +36,7 @@ class Context:
         self.counters: dict[str, int] = {}
         self.hashes: Callable[[], tuple[int | None, int]] = lambda: (None, 0)
         """Of the version vector and of the member table; set by the node."""
-        self.flood: Callable[[Message], None] = lambda message: None
+        self.flood: Callable[[Message], None] = _into_nothing
         """Send to every reachable agent over this agent's spread trees; set by the node."""
 
     def count(self, name: str, by: int = 1) -> None:
@@ -50,3 +50,8 @@ class Context:
         where = tuple(targets)
         if where:
             self.effects.append(Send(where, Frame(encode(message)), hop, tree))
+
+
+def _into_nothing(message: Message) -> None:
+    """Where floods go before there is a node."""
+    del message

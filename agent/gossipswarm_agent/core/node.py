@@ -101,14 +101,10 @@ class _Pending(msgspec.Struct):
 class Node:
     """The core of one agent. Not thread-safe; belongs to whoever drives it."""
 
-    def __init__(
-        self, identity: NodeIdentity, settings: Settings, seed: int, now: Instant
-    ) -> None:
+    def __init__(self, identity: NodeIdentity, settings: Settings, seed: int, now: Instant) -> None:
         self.identity = identity
         self._base = settings
-        ctx = self._ctx = Context(
-            identity.name, identity.region, settings, random.Random(seed)
-        )
+        ctx = self._ctx = Context(identity.name, identity.region, settings, random.Random(seed))
         ctx.now = now
         ctx.flood = self._flood
         ctx.hashes = self._hashes
@@ -322,12 +318,13 @@ class Node:
             if not event.system and self.degraded:
                 where = "this agent" if self.local_degraded else "the swarm"
                 raise WriteRefused(
-                    503, "degraded", f"{where} is in degraded mode: reads go on, writes are refused", 1.0
+                    503,
+                    "degraded",
+                    f"{where} is in degraded mode: reads go on, writes are refused",
+                    1.0,
                 )
             if len(self._pending) >= UNDURABLE_LIMIT:
-                raise WriteRefused(
-                    429, "too-many-writes", "too many writes wait for the disk", 0.1
-                )
+                raise WriteRefused(429, "too-many-writes", "too many writes wait for the disk", 0.1)
             batch, results, changed = self.state.write(
                 event.mutations, system=event.system, traced=event.traced
             )
@@ -491,9 +488,7 @@ class Node:
     def _note_changed(self, keys: list[str]) -> None:
         self._changed_keys.extend(keys)
 
-    def _route(
-        self, message: wire.Message, inbound: Inbound, member: Any
-    ) -> None:
+    def _route(self, message: wire.Message, inbound: Inbound, member: Any) -> None:
         if self.membership.handle(message, inbound):
             self._catch_up(message.sender)
             if type(message) is wire.Ping:
@@ -668,4 +663,3 @@ class Node:
     def change(self, key: str) -> Change:
         """Visible value of a leaf, as watchers get it."""
         return self.state.change(key)
-

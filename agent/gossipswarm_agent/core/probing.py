@@ -320,7 +320,10 @@ class Prober:
     def ping(self, target: Member, number: int) -> None:
         """One ping. A suspect is told so, and may refute."""
         record = target.record() if target.status != ALIVE else None
-        self._ctx.send((target.address,), Ping(self._ctx.name, number, target.name, record, *self._ctx.hashes()))
+        self._ctx.send(
+            (target.address,),
+            Ping(self._ctx.name, number, target.name, record, *self._ctx.hashes()),
+        )
 
     def _probe(self, target: Member) -> None:
         number = self._next_number()

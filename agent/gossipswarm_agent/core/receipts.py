@@ -118,7 +118,7 @@ class Receipts:
         self._repaired: deque[tuple[Ranges, int]] = deque(maxlen=REPAIRS_REMEMBERED)
         self.samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
         """Milliseconds until every agent held a traced write, newest last."""
-        self.on_converged: Callable[[float, float], None] = lambda threshold, seconds: None
+        self.on_converged: Callable[[float, float], None] = _unnoticed
 
     # --- the origin's side ------------------------------------------------------------------------
 
@@ -163,9 +163,7 @@ class Receipts:
             self._progress(traced)
 
     def _audience(self) -> set[str]:
-        names = {
-            member.name for member in self._membership.members.values() if member.status <= 1
-        }
+        names = {member.name for member in self._membership.members.values() if member.status <= 1}
         names.add(self._ctx.name)
         return names
 
@@ -288,15 +286,13 @@ class Receipts:
         missing = sorted(self._audience() - traced.answers.keys())
         asked = self._ctx.rng.sample(missing, min(len(missing), ASK_AT_MOST))
         addresses = [self._membership.members[name].address for name in asked]
-        self._ctx.send(
-            addresses, ReceiptRequest(self._ctx.name, traced.origin, traced.sequence)
-        )
+        self._ctx.send(addresses, ReceiptRequest(self._ctx.name, traced.origin, traced.sequence))
 
     # --- reading ----------------------------------------------------------------------------------
 
     def latest(self, limit: int = 20) -> list[tuple[str, int]]:
         """Dots of the newest traced writes, newest first."""
-        return [dot for dot, _ in zip(reversed(self._writes), range(limit))]
+        return [dot for dot, _ in zip(reversed(self._writes), range(limit), strict=False)]
 
     def newest(self) -> tuple[str, str, int] | None:
         """Dot, key and start (wall ms) of the newest traced write that is not the swarm's own; None if none."""
@@ -352,6 +348,11 @@ class Receipts:
             p99_ms=percentile(0.99),
             max_ms=ordered[-1],
         )
+
+
+def _unnoticed(threshold: float, seconds: float) -> None:
+    """What convergence tells before somebody listens."""
+    del threshold, seconds
 
 
 def _rounds(traced: _Traced, audience: int) -> list[Round]:

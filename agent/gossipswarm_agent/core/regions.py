@@ -240,18 +240,14 @@ class Regions:
             if now >= self._beat_at:
                 self._beats += 1
                 at_home = self._silent or self._beats % HOME_BEAT == 0
-                self._beat(
-                    [r for r in self._links.regions if at_home or r != self._ctx.region]
-                )
+                self._beat([r for r in self._links.regions if at_home or r != self._ctx.region])
                 self._beat_at = now + BEAT
             self._listen()
         self._cuts.note()
 
     def _beat(self, regions: Sequence[str]) -> None:
         now = self._ctx.now.mono
-        targets = [
-            relay.address for region in regions for relay in self._beat_targets(region)
-        ]
+        targets = [relay.address for region in regions for relay in self._beat_targets(region)]
         members = self._membership.members
         for name, called_at in list(self._callers.items()):
             caller = members.get(name)

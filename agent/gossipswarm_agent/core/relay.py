@@ -150,9 +150,7 @@ class Relay:
         now = self._ctx.now.mono
         patience = min(ECHO_LIMIT, max(ECHO_SECONDS, 4 * self._echo)) * attempts
         last = first + dots - 1
-        self._handed.append(
-            _Handed(origin, last, now, now + patience, batch, relay.name, attempts)
-        )
+        self._handed.append(_Handed(origin, last, now, now + patience, batch, relay.name, attempts))
         if len(self._handed) > HANDED_LIMIT:
             self._handed.popleft()
             self._ctx.count("relay_handed_overflow")

@@ -28,7 +28,6 @@ from gossipswarm_agent.core.messages import (
     TreeReply,
     TreeRequest,
     Vector,
-    VectorRequest,
     decode,
     encode,
 )
@@ -47,6 +46,8 @@ SETTLE: Final = 0.06
 SETTLE_LIMIT: Final = 2.0
 """Under steady writes a difference counts all the same once this long has passed since an exchange."""
 BUSY_INTERVAL: Final = 0.5
+STEADY: Final = 0.25
+"""Seconds without news after which a stream of writes is over."""
 SETTLED: Final = 1.0
 """Seconds after which a row that was not seen by somebody counts as lost to it, under steady writes."""
 GAP_GRACE: Final = 0.04
@@ -148,7 +149,7 @@ class Repair:
         interval = settings.interval / 1000
         if not settings.eager and settings.mode == "pull":
             return interval
-        if self._busy() and self._ctx.now.mono - self._news_at < 2 * SETTLE:
+        if self._is_steady():
             return max(interval, BUSY_INTERVAL)
         return max(interval, self._pace)
 
@@ -179,13 +180,17 @@ class Repair:
 
     # --- digests and vectors ----------------------------------------------------------------------
 
+    def _is_steady(self) -> bool:
+        """Writes come in a steady stream, now; not only by the average of the last seconds."""
+        return self._busy() and self._ctx.now.mono - self._news_at < STEADY
+
     def _send_digests(self) -> None:
         if self._tells_rumors() and self._hot():
             self._pace = 0.0
             return  # the news is being told; who misses it is found afterwards
         # One will do where a difference is unlikely, and where the next digest is due soon anyway.
         is_idle = self._pace >= IDLE_INTERVAL
-        count = 1 if is_idle or self._busy() else self._ctx.settings.fanout
+        count = 1 if is_idle or self._is_steady() else self._ctx.settings.fanout
         peers = self._peers.choose(count)
         if peers:
             mode = self._ctx.settings.mode
@@ -260,7 +265,9 @@ class Repair:
         """Somebody asks for our vector."""
         self._send_vector(address, want=True, reply=False)
 
-    def handle_vector(self, message: Vector, address: Address, *, was_cut_off: bool = False) -> None:
+    def handle_vector(
+        self, message: Vector, address: Address, *, was_cut_off: bool = False
+    ) -> None:
         """Send what the other lacks, and ask for what we lack.
 
         ``was_cut_off``: its region was out of reach until now, so nothing is on its way to it.
@@ -283,7 +290,7 @@ class Repair:
         The rest is on its way to everybody, and would be most of every delta.
         """
         vector = self._state.vector
-        if not self._busy():
+        if not self._is_steady():
             self._older = self._old = None
             return vector
         now = self._ctx.now.mono
@@ -368,7 +375,7 @@ class Repair:
         self._gap_source = sender
 
     def _gap_grace(self) -> float:
-        return SETTLED if self._busy() else GAP_GRACE + 4 * self._ctx.lag
+        return SETTLED if self._is_steady() else GAP_GRACE + 4 * self._ctx.lag
 
     def _pull_gaps(self) -> None:
         """Pull what was missing a grace ago and still is; look again for what is missing since."""
@@ -398,7 +405,9 @@ class Repair:
             chosen = [] if member is None else [member]
         if not chosen:
             error = LookupError(
-                f"no live member {peer!r} to compare with" if peer else "no live member to compare with"
+                f"no live member {peer!r} to compare with"
+                if peer
+                else "no live member to compare with"
             )
             self._ctx.effects.append(Reply(token, error=error))
             return
@@ -435,9 +444,7 @@ class Repair:
         if len(own) != len(message.hashes):
             self._ctx.count("comparisons_refused")
             return
-        differing = [
-            bucket for bucket, value in enumerate(message.hashes) if value != own[bucket]
-        ]
+        differing = [bucket for bucket, value in enumerate(message.hashes) if value != own[bucket]]
         losses = [] if message.losses == self._state.losses_hash else self._state.conflicts()[1]
         batches = [
             body for part in self._state.bucket_rows(differing, STREAM_CHUNK) for body in part
@@ -509,14 +516,10 @@ class Repair:
                     self._ctx.effects.append(Append(encode(applied.batch)))
         return received, held
 
-    def _answer(
-        self, message: TreeReply, held: set[tuple[str, str, int]], address: Address
-    ) -> int:
+    def _answer(self, message: TreeReply, held: set[tuple[str, str, int]], address: Address) -> int:
         """Our side of the differing buckets, once; number of rows the peer did not name."""
         batches = [
-            body
-            for part in self._state.bucket_rows(message.buckets, STREAM_CHUNK)
-            for body in part
+            body for part in self._state.bucket_rows(message.buckets, STREAM_CHUNK) for body in part
         ]
         sent = 0
         for body in batches:
@@ -526,8 +529,7 @@ class Repair:
             for origin, first, dots, rows in batch.runs:
                 for dot in range(first, first + dots):
                     sent += sum(
-                        (key, origin, dot) not in held
-                        for key in batch.keys[index : index + rows]
+                        (key, origin, dot) not in held for key in batch.keys[index : index + rows]
                     )
                     index += rows
         if sent or message.losses:

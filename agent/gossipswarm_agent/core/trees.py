@@ -52,9 +52,7 @@ def children(position: int, roots: int, fanout: int, size: int) -> range:
     return range(min(first, size), min(first + fanout, size))
 
 
-def home_children(
-    names: Sequence[str], root: str, me: str, tree: int, fanout: int
-) -> list[str]:
+def home_children(names: Sequence[str], root: str, me: str, tree: int, fanout: int) -> list[str]:
     """Members of the root's own region that ``me`` forwards to; ``names`` is sorted and holds the root."""
     others = [name for name in names if name != root]
     if not others:
@@ -80,9 +78,7 @@ def away_children(
     return _below(names, Order(f"{root}/{tree}", len(names)), me, min(count, len(names)), fanout)
 
 
-def _below(
-    names: Sequence[str], order: Order, me: str, roots: int, fanout: int
-) -> list[str]:
+def _below(names: Sequence[str], order: Order, me: str, roots: int, fanout: int) -> list[str]:
     try:
         place = names.index(me)
     except ValueError:

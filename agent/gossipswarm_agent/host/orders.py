@@ -14,7 +14,7 @@ Seed = tuple[str, int, str]
 """Host, gossip port, region."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):
     """An order that cannot be carried out; becomes the answer's ``error``."""
 
     def __init__(self, reason: str, message: str, hint: str = "", status: int = 1) -> None:

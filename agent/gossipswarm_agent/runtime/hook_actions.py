@@ -47,7 +47,7 @@ _KILL_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-class ActionFailed(Exception):  # noqa: N818 - what happened
+class ActionFailed(Exception):
     """An action did not do what it should; the message says why."""
 
 

@@ -46,7 +46,7 @@ _SEARCH_BUDGET: Final = 1 << 30
 """Bytes to checksum in search of the next record after damage: about a second."""
 
 
-class UnknownVersion(Exception):  # noqa: N818 - named for what was found
+class UnknownVersion(Exception):
     """An intact header of a format that this program does not know."""
 
 

@@ -29,13 +29,13 @@ class JournalError(Exception):
     """The journal cannot do what was asked; the message says why and where."""
 
 
-class DiskFull(JournalError):  # noqa: N818 - the state of the disk, as users know it
+class DiskFull(JournalError):
     """No space, quota or allowed file size is left. Nothing was appended; it works again once there
     is.
     """
 
 
-class JournalLocked(JournalError):  # noqa: N818
+class JournalLocked(JournalError):
     """Another process, or another journal in this one, has the directory open."""
 
 

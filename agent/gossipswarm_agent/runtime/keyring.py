@@ -43,7 +43,7 @@ Reason: TypeAlias = Literal[
 ]
 
 
-class Rejected(Exception):  # noqa: N818 - a verdict on bytes from outside, not a fault of ours
+class Rejected(Exception):
     """Bytes that are not a frame of this swarm under one of its keys; ``reason`` says which check
     failed.
     """

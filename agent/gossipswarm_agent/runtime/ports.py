@@ -15,7 +15,7 @@ _BUFFER_SHARE: Final = 32
 _SMALLEST_LIMIT: Final = 1400
 
 
-class PortInUse(OSError):  # noqa: N818 - what an operator calls it
+class PortInUse(OSError):
     """Somebody else listens on the address; the message names it."""
 
 

@@ -28,7 +28,7 @@ TERMINATE_SECONDS: Final = 12.0
 _log = logging.getLogger(__name__)
 
 
-class WorkerGone(Exception):  # noqa: N818 - not a fault: the fleet starts another
+class WorkerGone(Exception):
     """The worker died before it answered."""
 
 
