@@ -19,7 +19,7 @@ import msgspec
 
 from gossipswarm_agent.core import paths
 from gossipswarm_agent.core.errors import InvalidKey
-from gossipswarm_agent.core.messages import Batch, Ranges, Run, encode
+from gossipswarm_agent.core.messages import Batch, Ranges, Run, decode, encode
 
 MAX_ROWS: Final = 1 << 16
 """Rows of one batch: their index takes 16 bits of a pointer in the store."""
@@ -357,3 +357,15 @@ def _validate_contexts(contexts: dict[int, dict[str, int]], count: int) -> None:
                 raise ValueError(f"sequence {sequence} in a context is out of range")
             if len(origin) > MAX_ORIGIN_CHARACTERS:
                 raise ValueError("an origin in a context is too long")
+
+
+def open_batch(body: bytes) -> Batch | None:
+    """A batch that came inside another message; None if it is none, or not sound."""
+    try:
+        batch = decode(body)
+        if isinstance(batch, Batch):
+            validate(batch)
+            return batch
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    return None

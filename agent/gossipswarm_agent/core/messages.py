@@ -166,12 +166,6 @@ class Digest(Wire, tag=8, frozen=True):
     """The sender would take what it lacks."""
 
 
-class VectorRequest(Wire, tag=9, frozen=True):
-    """Send me your vector."""
-
-    sender: str
-
-
 class Vector(Wire, tag=10, frozen=True):
     """What the sender has seen: contiguous part, and ranges above it. ``want``: send me what I lack."""
 
@@ -300,7 +294,7 @@ class ClockSkew(Wire, tag=21, frozen=True):
 
 
 Message: TypeAlias = (
-    Batch | Ping | Ack | PingRequest | Nack | Members | Join | Digest | VectorRequest | Vector | Delta
+    Batch | Ping | Ack | PingRequest | Nack | Members | Join | Digest | Vector | Delta
     | Pull | Receipt | ReceiptRequest | Heartbeat | LinkState | FloorReport | Floors | TreeRequest
     | TreeReply | ClockSkew | Losses | Seen | Identity
 )  # fmt: skip

@@ -8,7 +8,8 @@ The node routes; what happens is decided by its parts, each of which owns one co
     spread       trees and forwarding            regions      cuts between regions
     relay        the merged stream under load    floors       what everybody is known to have
     rumors       the textbook mode               receipts     proof of delivery
-    repair       digests, deltas, comparison
+    repair       digests, deltas, comparison     meetings     regions that come back
+    writes       what callers here write         skew         clocks that run ahead
 
 Effects of one event are in the order in which they must be carried out.
 """
@@ -16,14 +17,15 @@ Effects of one event are in the order in which they must be carried out.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from gossipswarm_agent.core import messages as wire
 from gossipswarm_agent.core.batch import validate
+from gossipswarm_agent.core.collector import Collector
 from gossipswarm_agent.core.context import Context, Instant
 from gossipswarm_agent.core.effects import Append, Changed, Effect, Notify, Reply
 from gossipswarm_agent.core.errors import WriteRefused
@@ -42,60 +44,36 @@ from gossipswarm_agent.core.events import (
     Tick,
 )
 from gossipswarm_agent.core.floors import Floors
-from gossipswarm_agent.core.frames import Address, Frame, Inbound
-from gossipswarm_agent.core.membership import ALIVE, Membership
+from gossipswarm_agent.core.frames import Frame, Inbound
+from gossipswarm_agent.core.identity import NodeIdentity
+from gossipswarm_agent.core.meeting import Meetings
+from gossipswarm_agent.core.membership import ALIVE, Member, Membership
 from gossipswarm_agent.core.receipts import Receipts
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.relay import Relay
 from gossipswarm_agent.core.repair import Repair
-from gossipswarm_agent.core.results import Change, Reading, WriteResult
+from gossipswarm_agent.core.results import Change, Reading
 from gossipswarm_agent.core.rumors import Peers, Rumors
 from gossipswarm_agent.core.settings import InvalidSetting, Settings, merge
 from gossipswarm_agent.core.skew import SkewJudge
 from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, HOME_TREES, UPLINK, Spread
-from gossipswarm_agent.core.state import COLLECT_LIMIT, State
+from gossipswarm_agent.core.state import State
 from gossipswarm_agent.core.versions import agent_of
+from gossipswarm_agent.core.writing import LocalWrites
 
 SETTINGS_KEY: Final = "$swarm.config"
 SETTINGS_END: Final = "$swarm.config/"
 """After every key of the settings."""
-UNDURABLE_LIMIT: Final = 10_000
-"""Own writes waiting for the disk; beyond that callers get 429."""
-MEET_AGAIN: Final = 0.15
 RELEASE_INTERVAL: Final = 0.1
-COLLECT_INTERVAL: Final = 2.0
-MEETING_SECONDS: Final = 2.0
-"""After a cut, for how long the relays of both sides hold nothing back from each other."""
-COLLECT_PAUSE: Final = 0.25
 _REPLICATION: Final = (
-    wire.Batch, wire.Digest, wire.Vector, wire.VectorRequest, wire.Delta, wire.Pull,
+    wire.Batch, wire.Digest, wire.Vector, wire.Delta, wire.Pull,
     wire.TreeRequest, wire.TreeReply,
 )  # fmt: skip
 
 
-class NodeIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who an agent is and where it listens."""
+__all__ = ["Node", "NodeIdentity"]
 
-    name: str
-    region: str
-    host: str
-    port: int
-    api: str = ""
-    labels: dict[str, str] = {}
-    origin: str
-    """``name/epoch``, for a journal that holds no identity yet."""
-    datagram_limit: int = 1400
-
-
-class _Pending(msgspec.Struct):
-    """A local write between its append and its fsync."""
-
-    token: int
-    batch: wire.Batch | None
-    frame: Frame | None
-    results: list[WriteResult]
-    changed: list[str]
-    traced: bool
+_Handler: TypeAlias = Callable[[Any, Member], None]
 
 
 class Node:
@@ -139,7 +117,13 @@ class Node:
             lambda: self.relay.busy,
             lambda: self.rumors.hot,
         )
+        self.meetings = Meetings(ctx, self.membership, self.regions, self.spread, self.repair)
+        self.writes = LocalWrites(
+            ctx, self.state, self.receipts, self._disseminate, self._note_changed
+        )
+        self.collector = Collector(ctx, self.state, self.floors)
         self.skew = SkewJudge(ctx, self.membership, self.state.clock)
+        self._handlers = self._handlers_of()
         self._parts = (
             self.relay,
             self.rumors,
@@ -148,21 +132,16 @@ class Node:
             self.repair,
             self.receipts,
             self.skew,
+            self.meetings,
+            self.collector,
         )
         self.local_degraded = False
         """Read-only by an order to this agent alone."""
         self.settings_version = 0
         self._degraded_before = False
-        self._pending: dict[int, _Pending] = {}
         self._catching_up = False
         self._changed_keys: list[str] = []
         self._release_due = float("inf")
-        self._collect_due = float("inf")
-        self._collected_to: dict[str, int] | None = None
-        self._meet_again: dict[str, float] = {}
-        self._awaiting: frozenset[str] = frozenset()
-        self._met_at: dict[str, float] = {}
-        """When the link to a region came up again, in monotonic seconds."""
         self.deadline = now.mono
         """Monotonic seconds at which the next Tick is wanted; read anew after every ``handle``."""
 
@@ -206,7 +185,7 @@ class Node:
     @property
     def awaiting_release(self) -> frozenset[str]:
         """Regions that could be merged with but wait for an operator (``healing_strategy: manual``)."""
-        return frozenset(r for r in self._awaiting if self.regions.reachable(r))
+        return self.meetings.waiting
 
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """What happens because of ``event``. Never raises on bytes from outside."""
@@ -221,15 +200,15 @@ class Node:
                 ctx.lag = max(0.0, now.mono - self.deadline)
                 self._tick()
             case LocalWrite():
-                self._write(event)
+                self.writes.write(event, self._refusal(event))
             case Durable():
-                self._durable(event.token)
+                self.writes.durable(event.token)
             case JournalFailed():
-                self._journal_failed(event)
+                self.writes.failed(event)
             case PeerList():
                 self.membership.set_peers(event.seeds, event.declared)
             case Compare():
-                self.repair.compare(event.token, event.peer)
+                self.repair.comparison.order(event.token, event.peer)
             case Leave():
                 self.membership.leave()
             case AwaitConvergence():
@@ -253,11 +232,8 @@ class Node:
             # The swarm's own keys come first in order, so one look at the least of many is enough.
             if min(keys) <= SETTINGS_END and any(key.startswith(SETTINGS_KEY) for key in keys):
                 self._apply_settings()
-        for region in self.regions.take_reconnected():
-            self._meet(region)
-        self._watch_groups()
-        if self._collect_due == float("inf") and self.state.tombstone_count:
-            self._collect_due = self._ctx.now.mono + COLLECT_INTERVAL
+        self.meetings.watch()
+        self.collector.watch()
         self.deadline = min(
             self.membership.deadline,
             self.regions.deadline,
@@ -268,8 +244,8 @@ class Node:
             self.receipts.deadline,
             self.skew.deadline,
             self._release_due,
-            self._collect_due,
-            *self._meet_again.values(),
+            self.collector.deadline,
+            self.meetings.deadline,
         )
 
     def _tick(self) -> None:
@@ -288,100 +264,28 @@ class Node:
             self._note_applied(applied)
             if self.state.held_count:
                 self._release_due = now + RELEASE_INTERVAL
-        if self._collect_due <= now:
-            self._collect()
-        for region in [r for r, due in self._meet_again.items() if due <= now]:
-            del self._meet_again[region]
-            for relay in self.regions.relays(region):
-                self.repair.exchange(relay.address)
-
-    def _collect(self) -> None:
-        """Collect deletions that everybody has, a portion at a time; later again where some are left."""
-        self._collect_due = float("inf")
-        if not self.state.tombstone_count:
-            return
-        self._collect_due = self._ctx.now.mono + COLLECT_INTERVAL
-        floor = self.floors.floor()
-        if floor is None or floor is self._collected_to:
-            return
-        collected = self.state.collect(floor, COLLECT_LIMIT)
-        self._ctx.count("tombstones_collected", collected)
-        if collected < COLLECT_LIMIT:
-            self._collected_to = floor
-        else:
-            self._collect_due = self._ctx.now.mono + COLLECT_PAUSE
 
     # --- local writes -----------------------------------------------------------------------------
 
-    def _write(self, event: LocalWrite) -> None:
-        try:
-            if not event.system and self.degraded:
-                where = "this agent" if self.local_degraded else "the swarm"
-                raise WriteRefused(
-                    503,
-                    "degraded",
-                    f"{where} is in degraded mode: reads go on, writes are refused",
-                    1.0,
-                )
-            if len(self._pending) >= UNDURABLE_LIMIT:
-                raise WriteRefused(429, "too-many-writes", "too many writes wait for the disk", 0.1)
-            batch, results, changed = self.state.write(
-                event.mutations, system=event.system, traced=event.traced
-            )
-        except WriteRefused as refused:
-            self._ctx.effects.append(Reply(event.token, error=refused))
-            return
-        if batch is None:
-            self._ctx.effects.append(Reply(event.token, results))
-            return
-        frame = Frame(wire.encode(batch))
-        pending = _Pending(event.token, batch, frame, results, changed, event.traced)
-        if self._ctx.settings.durability == "memory":
-            self._ctx.effects.append(Append(frame.body))
-            self._complete(pending)
-            return
-        self._pending[event.token] = pending
-        self._ctx.effects.append(Append(frame.body, event.token))
+    def _refusal(self, event: LocalWrite) -> WriteRefused | None:
+        """Why no write is taken at the moment."""
+        if event.system or not self.degraded:
+            return None
+        where = "this agent" if self.local_degraded else "the swarm"
+        detail = f"{where} is in degraded mode: reads go on, writes are refused"
+        return WriteRefused(503, "degraded", detail, 1.0)
 
-    def _durable(self, token: int) -> None:
-        pending = self._pending.pop(token, None)
-        if pending is not None:
-            self._complete(pending)
-
-    def _complete(self, pending: _Pending) -> None:
-        """The write is as durable as was asked: let everybody have it, and acknowledge."""
-        batch, frame = pending.batch, pending.frame
-        assert batch is not None
-        assert frame is not None
-        dots = sum(run[2] for run in batch.runs)
-        self.state.confirm(batch)
-        if pending.traced:
-            keys = {result.dot: result.key for result in pending.results}
-            for origin, sequence in batch.traced:
-                self.receipts.start(origin, sequence, keys[f"{origin}:{sequence}"])
-        self._disseminate(batch, frame, dots)
-        self._changed_keys.extend(pending.changed)
-        self._ctx.count("writes", dots)
-        self._ctx.effects.append(Reply(pending.token, pending.results))
-
-    def _disseminate(self, batch: wire.Batch, frame: Frame, dots: int) -> None:
+    def _disseminate(self, batch: wire.Batch, frame: Frame) -> None:
+        """An own batch goes out: by trees, by a relay, or by rumor."""
         self.repair.news()
         self._ctx.count("batches_out_spread")
         self._ctx.count("updates_out_spread", len(batch.keys))
         if not self._ctx.settings.eager:
             self.rumors.hear(frame, 1)
             return
-        self.relay.observe(dots)
+        self.relay.observe(len(batch.keys))
         if not self.relay.offer(batch, frame):
             self.spread.send(frame)
-
-    def _journal_failed(self, event: JournalFailed) -> None:
-        pending = self._pending.pop(event.token, None)
-        if pending is None:
-            return
-        assert pending.batch is not None
-        self._changed_keys.extend(self.state.retract(pending.batch))
-        self._ctx.effects.append(Reply(event.token, error=event.error))
 
     # --- the network ------------------------------------------------------------------------------
 
@@ -413,7 +317,7 @@ class Node:
                 self._route(message, inbound, member)
 
     def _receive_batch(self, batch: wire.Batch, inbound: Inbound, sender: str) -> None:
-        if self._closed(sender):
+        if self.meetings.closed(sender):
             return
         if not self.spread.forward(inbound, sender):
             return
@@ -485,7 +389,7 @@ class Node:
                 )
             )
 
-    def _note_changed(self, keys: list[str]) -> None:
+    def _note_changed(self, keys: Sequence[str]) -> None:
         self._changed_keys.extend(keys)
 
     def _route(self, message: wire.Message, inbound: Inbound, member: Any) -> None:
@@ -504,32 +408,28 @@ class Node:
             # A stranger cannot be answered: gossip leaves from ports that nobody listens on.
             self._ctx.count("dropped_stranger")
             return
-        address = member.address
-        if isinstance(message, _REPLICATION) and self._closed(message.sender):
+        if isinstance(message, _REPLICATION) and self.meetings.closed(message.sender):
             return
-        match message:
-            case wire.Digest():
-                self.repair.handle_digest(message, address)
-            case wire.Vector():
-                self._receive_vector(message, address, member.region)
-            case wire.VectorRequest():
-                self.repair.handle_vector_request(address)
-            case wire.Delta():
-                self._receive_delta(message, member.region)
-            case wire.Pull():
-                self.repair.handle_pull(message, address)
-            case wire.Receipt():
-                self.receipts.handle_receipt(message)
-            case wire.ReceiptRequest():
-                self.receipts.handle_request(message)
-            case wire.TreeRequest():
-                self.repair.handle_tree_request(message, address)
-            case wire.TreeReply():
-                self.repair.handle_tree_reply(message, address)
-            case wire.ClockSkew():
-                self.skew.accused(message)
-            case _:
-                self._ctx.count("dropped_unexpected")
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self._ctx.count("dropped_unexpected")
+        else:
+            handler(message, member)
+
+    def _handlers_of(self) -> dict[type, _Handler]:
+        repair, receipts = self.repair, self.receipts
+        comparison = repair.comparison
+        return {
+            wire.Digest: lambda m, member: repair.handle_digest(m, member.address),
+            wire.Vector: self._receive_vector,
+            wire.Delta: self._receive_delta,
+            wire.Pull: lambda m, member: repair.handle_pull(m, member.address),
+            wire.Receipt: lambda m, _: receipts.handle_receipt(m),
+            wire.ReceiptRequest: lambda m, _: receipts.handle_request(m),
+            wire.TreeRequest: lambda m, member: comparison.handle_request(m, member.address),
+            wire.TreeReply: lambda m, member: comparison.handle_reply(m, member.address),
+            wire.ClockSkew: lambda m, _: self.skew.accused(m),
+        }
 
     def _hashes(self) -> tuple[int | None, int]:
         return self.repair.vector_hash, self.membership.hash
@@ -537,7 +437,7 @@ class Node:
     def _compare_hashes(self, name: str, vector: int | None, members: int) -> None:
         """Probes and heartbeats carry what a digest would say: idle agents send none."""
         member = self.membership.members.get(name)
-        if vector is not None and member is not None and not self._closed(name):
+        if vector is not None and member is not None and not self.meetings.closed(name):
             mode = self._ctx.settings.mode
             self.repair.compare_hashes(
                 vector, members, member.address, push=mode != "pull", pull=mode != "push"
@@ -552,18 +452,15 @@ class Node:
             self._catching_up = True
             self.repair.exchange(member.address)
 
-    def _receive_vector(self, vector: wire.Vector, address: Address, region: str) -> None:
+    def _receive_vector(self, vector: wire.Vector, member: Member) -> None:
         self._check_own_origin(vector)
-        met = self._met_at.get(region, float("-inf"))
-        was_cut_off = self._ctx.now.mono - met < MEETING_SECONDS
-        self.repair.handle_vector(vector, address, was_cut_off=was_cut_off)
+        self.repair.handle_vector(vector, member.address)
 
-    def _receive_delta(self, delta: wire.Delta, region: str) -> None:
-        address = self.membership.members[delta.sender].address
+    def _receive_delta(self, delta: wire.Delta, member: Member) -> None:
         for loss in delta.losses:
             self._ctx.count(f"losses_{loss.resolution}")
-        fresh = self.repair.handle_delta(delta, address)
-        if region != self._ctx.region and self.regions.is_relay:
+        fresh = self.repair.handle_delta(delta, member.address)
+        if member.region != self._ctx.region and self.regions.is_relay:
             # What a relay learns from another region is news for its own. It goes down this agent's tree,
             # which the others compute from the sender in the frame.
             for batch in fresh:
@@ -581,7 +478,7 @@ class Node:
         if batch is not None:
             frame = Frame(wire.encode(batch))
             self._ctx.effects.append(Append(frame.body))
-            self._disseminate(batch, frame, sum(run[2] for run in batch.runs))
+            self._disseminate(batch, frame)
 
     # --- settings, regions ------------------------------------------------------------------------
 
@@ -614,45 +511,9 @@ class Node:
     def _flood(self, message: wire.Message) -> None:
         self.spread.send(Frame(wire.encode(message)))
 
-    def _meet(self, region: str) -> None:
-        """The direct link to a region came up again: relays exchange what was written meanwhile."""
-        if region in self._awaiting or not self.regions.is_relay:
-            return
-        self._met_at[region] = self._ctx.now.mono
-        for relay in self.regions.relays(region):
-            self.repair.exchange(relay.address)
-        # Once more when everybody at home knows of the link: until then some handed nothing across.
-        self._meet_again[region] = self._ctx.now.mono + MEET_AGAIN
-
-    def _watch_groups(self) -> None:
-        if self._ctx.settings.healing_strategy != "manual":
-            if self._awaiting:
-                self.release_held()
-            return
-        cut_off = [
-            region
-            for group in self.regions.groups()
-            if self._ctx.region not in group
-            for region in group
-        ]
-        if not self._awaiting.issuperset(cut_off):
-            self._awaiting = self._awaiting.union(cut_off)
-            self.spread.closed_regions = self._awaiting
-
     def release_held(self) -> list[str]:
         """An operator lets reconnected regions merge; the regions that were waiting."""
-        released = sorted(self.awaiting_release)
-        self._awaiting = self._awaiting.difference(released)
-        self.spread.closed_regions = self._awaiting
-        for region in released:
-            self._meet(region)
-        return released
-
-    def _closed(self, sender: str) -> bool:
-        if not self._awaiting:
-            return False
-        member = self.membership.members.get(sender)
-        return member is not None and member.region in self._awaiting
+        return self.meetings.release()
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
 """What makes up for every loss: digests, deltas, pulls and the full comparison.
 
 Each interval a digest (two hashes) goes to a few random peers. Where the hashes differ, vectors are
-exchanged and the missing ranges follow (delta). A gap in an origin's sequence is pulled at once. And now and
-then two agents compare everything by bucket hashes, which also finds what the vectors cannot know.
+exchanged and the missing ranges follow (delta). A gap in an origin's sequence is pulled at once. What the
+vectors cannot know of is found by comparison (comparison.py).
 
-Digest traffic follows the activity: an interval apart while something changes, backing off to a second.
+Digests follow the activity: an interval apart while something changes, backing off to five seconds. Probes
+and heartbeats carry the same hashes, so idle agents need no more.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from gossipswarm_agent.core.batch import validate
+from gossipswarm_agent.core.batch import open_batch
+from gossipswarm_agent.core.comparison import Comparison
 from gossipswarm_agent.core.context import Context
-from gossipswarm_agent.core.effects import Append, Reply
 from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.messages import (
@@ -25,11 +24,7 @@ from gossipswarm_agent.core.messages import (
     Digest,
     Pull,
     Ranges,
-    TreeReply,
-    TreeRequest,
     Vector,
-    decode,
-    encode,
 )
 from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
@@ -54,30 +49,8 @@ GAP_GRACE: Final = 0.04
 """Seconds for reordered frames to close a gap before it is pulled."""
 TABLE_INTERVAL: Final = 0.5
 """Seconds between two full member tables sent because of a digest."""
-COMPARE_TIMEOUT: Final = 10.0
 STREAM_CHUNK: Final = 256 * 1024
 """Bytes of batches in one part of a delta."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What one full comparison found."""
-
-    peer: str
-    buckets_compared: int
-    buckets_different: int
-    rows_received: int
-    rows_sent: int
-    dropped: int
-    duration_ms: float
-
-
-class _Sweep(msgspec.Struct):
-    number: int
-    peer: str
-    started: float
-    token: int | None
-    stale: Ranges | None
-    """Claims waiting for this comparison: we were behind a collected tombstone."""
 
 
 class Repair:
@@ -108,12 +81,12 @@ class Repair:
         self._exchanged_at = float("-inf")
         self._table_at = float("-inf")
         self._digest_due = ctx.now.mono
-        self._sweep_due = ctx.now.mono + ctx.settings.anti_entropy_interval / 1000
         self._gap_due = float("inf")
         self._gap_source: str | None = None
         self._gaps: Ranges = {}
-        self._sweep: _Sweep | None = None
-        self._sweeps = 0
+        self.comparison = Comparison(
+            ctx, membership, peers, state, changed, self._claim, self._in_flight
+        )
         self._old: VersionVector | None = None
         self._old_at = float("-inf")
         self._older: VersionVector | None = None
@@ -125,9 +98,7 @@ class Repair:
     @property
     def deadline(self) -> float:
         """When ``tick`` is next needed."""
-        timeout = self._sweep.started + COMPARE_TIMEOUT if self._sweep else float("inf")
-        sweep = self._sweep_due if self._ctx.settings.anti_entropy else float("inf")
-        return min(self._digest_due, sweep, self._gap_due, timeout)
+        return min(self._digest_due, self._gap_due, self.comparison.deadline)
 
     def news(self) -> None:
         """Something new became known here: digests go out at the full rate for a while."""
@@ -140,9 +111,7 @@ class Repair:
         """The intervals in force have changed."""
         now = self._ctx.now.mono
         self._digest_due = min(self._digest_due, now + self._interval())
-        self._sweep_due = min(
-            self._sweep_due, now + self._ctx.settings.anti_entropy_interval / 1000
-        )
+        self.comparison.reschedule()
 
     def _interval(self) -> float:
         settings = self._ctx.settings
@@ -164,19 +133,8 @@ class Repair:
             self._send_digests()
         if self._gap_due <= now:
             self._pull_gaps()
-        sweep = self._sweep
-        if sweep is not None and sweep.started + COMPARE_TIMEOUT <= now:
-            self._sweep = None
-            if sweep.token is not None:
-                error = TimeoutError(f"{sweep.peer} did not answer the comparison")
-                self._ctx.effects.append(Reply(sweep.token, error=error))
-        if self._ctx.settings.anti_entropy and self._sweep_due <= now:
-            interval = self._ctx.settings.anti_entropy_interval / 1000
-            self._sweep_due = now + interval * self._ctx.rng.uniform(0.9, 1.1)
-            # While vectors differ they say what is missing, at a hundredth of the cost.
-            if self._sweep is None and not self._in_flight():
-                for peer in self._peers.choose(1):
-                    self._compare(peer.name, peer.address, None, None)
+        if self.comparison.deadline <= now:
+            self.comparison.tick()
 
     # --- digests and vectors ----------------------------------------------------------------------
 
@@ -261,21 +219,12 @@ class Repair:
             [address], Vector(self._ctx.name, vector.seen, vector.ahead, want, reply, apart)
         )
 
-    def handle_vector_request(self, address: Address) -> None:
-        """Somebody asks for our vector."""
-        self._send_vector(address, want=True, reply=False)
-
-    def handle_vector(
-        self, message: Vector, address: Address, *, was_cut_off: bool = False
-    ) -> None:
-        """Send what the other lacks, and ask for what we lack.
-
-        ``was_cut_off``: its region was out of reach until now, so nothing is on its way to it.
-        """
+    def handle_vector(self, message: Vector, address: Address) -> None:
+        """Send what the other lacks, and ask for what we lack."""
         vector = self._state.vector
         self._exchanged_at = self._ctx.now.mono
         if message.want:
-            known = vector if was_cut_off else self._settled_vector()
+            known = vector if message.apart else self._settled_vector()
             lacking = known.missing_from(message.seen, message.ahead) if known else None
             if lacking:
                 self._send_delta(address, lacking)
@@ -335,13 +284,13 @@ class Repair:
         """Apply what we lacked; the rows that were fresh."""
         fresh: list[Batch] = []
         for body in message.batches:
-            batch = self._open(body)
+            batch = self._opened(body)
             absorbed = self._absorb(batch, None) if batch is not None else None
             if absorbed is not None:
                 fresh.append(absorbed)
         self._state.add_losses(message.losses)
         if message.collected:
-            self._compare(message.sender, address, None, message.claims)
+            self.comparison.begin(message.sender, address, None, message.claims)
         else:
             self._claim(message.claims)
         self.synced = True
@@ -349,17 +298,11 @@ class Repair:
             self._ctx.count("rows_repaired", sum(len(batch.keys) for batch in fresh))
         return fresh
 
-    def _open(self, body: bytes) -> Batch | None:
-        """A batch that came inside a message; None if it is none, or not sound."""
-        try:
-            batch = decode(body)
-            if isinstance(batch, Batch):
-                validate(batch)
-                return batch
-        except (msgspec.MsgspecError, ValueError):
-            pass
-        self._ctx.count("dropped_invalid")
-        return None
+    def _opened(self, body: bytes) -> Batch | None:
+        batch = open_batch(body)
+        if batch is None:
+            self._ctx.count("dropped_invalid")
+        return batch
 
     def _claim(self, claims: Ranges) -> None:
         if claims and self._state.claim(claims):
@@ -393,159 +336,6 @@ class Repair:
             self._ctx.send([chosen[0].address], Pull(self._ctx.name, lasting))
             # Until it is closed: another one is asked each time.
             self._gap_source = None
-
-    # --- full comparison --------------------------------------------------------------------------
-
-    def compare(self, token: int, peer: str | None) -> None:
-        """Compare everything with this peer, or with a random one, and answer ``token`` with a Report."""
-        if peer is None:
-            chosen = self._peers.choose(1)
-        else:
-            member = self._membership.members.get(peer)
-            chosen = [] if member is None else [member]
-        if not chosen:
-            error = LookupError(
-                f"no live member {peer!r} to compare with"
-                if peer
-                else "no live member to compare with"
-            )
-            self._ctx.effects.append(Reply(token, error=error))
-            return
-        self._compare(chosen[0].name, chosen[0].address, token, None)
-
-    def _compare(
-        self, peer: str, address: Address, token: int | None, stale: Ranges | None
-    ) -> None:
-        if self._sweep is not None and self._sweep.token is not None:
-            error = TimeoutError("a newer comparison took its place")
-            self._ctx.effects.append(Reply(self._sweep.token, error=error))
-        self._sweeps += 1
-        on_schedule = token is None and stale is None
-        self._sweep = _Sweep(self._sweeps, peer, self._ctx.now.mono, token, stale)
-        self._ctx.count("comparisons")
-        self._ctx.send(
-            [address],
-            TreeRequest(
-                self._ctx.name,
-                self._sweeps,
-                self._state.bucket_hashes(),
-                self._state.losses_hash,
-                self._state.vector.hash if on_schedule else None,
-            ),
-        )
-
-    def handle_tree_request(self, message: TreeRequest, address: Address) -> None:
-        """Answer with the rows of the buckets that differ."""
-        if self._sweep is not None and self._sweep.stale is not None:
-            return  # what we hold is about to be corrected; it must not correct anybody
-        if message.vector is not None and message.vector != self._state.vector.hash:
-            return
-        own = self._state.bucket_hashes()
-        if len(own) != len(message.hashes):
-            self._ctx.count("comparisons_refused")
-            return
-        differing = [bucket for bucket, value in enumerate(message.hashes) if value != own[bucket]]
-        losses = [] if message.losses == self._state.losses_hash else self._state.conflicts()[1]
-        batches = [
-            body for part in self._state.bucket_rows(differing, STREAM_CHUNK) for body in part
-        ]
-        self._ctx.send(
-            [address],
-            TreeReply(
-                self._ctx.name,
-                message.sweep,
-                differing,
-                batches,
-                self._state.vector.seen,
-                losses,
-                answer=True,
-            ),
-        )
-
-    def handle_tree_reply(self, message: TreeReply, address: Address) -> None:
-        """Take what we lack, drop what is gone, send what the peer lacks."""
-        sweep = self._sweep
-        asked = sweep is not None and sweep.number == message.sweep and sweep.peer == message.sender
-        if message.answer and not asked:
-            return
-        received, held = self._adopt(message)
-        self._state.add_losses(message.losses)
-        dropped: list[str] = []
-        if asked and sweep is not None and sweep.stale is not None:
-            dropped = self._state.reconcile(message.buckets, message.seen, held)
-            self._changed(dropped)
-            self._claim(sweep.stale)
-        sent = 0
-        if message.answer and (message.buckets or message.losses):
-            sent = self._answer(message, held, address)
-        if asked and sweep is not None:
-            self._sweep = None
-            if sweep.token is not None:
-                report = Report(
-                    peer=message.sender,
-                    buckets_compared=len(self._state.bucket_hashes()),
-                    buckets_different=len(message.buckets),
-                    rows_received=received,
-                    rows_sent=sent,
-                    dropped=len(dropped),
-                    duration_ms=(self._ctx.now.mono - sweep.started) * 1000,
-                )
-                self._ctx.effects.append(Reply(sweep.token, report))
-
-    def _adopt(self, message: TreeReply) -> tuple[int, set[tuple[str, str, int]]]:
-        """Rows received that were new here, and all that the peer holds."""
-        received = 0
-        held: set[tuple[str, str, int]] = set()
-        # Who is behind a tombstone that was collected here may still hold what it deleted.
-        trusted = not self._state.collected_beyond(message.seen)
-        for body in message.batches:
-            batch = self._open(body)
-            if batch is None:
-                continue
-            index = 0
-            for origin, first, dots, rows in batch.runs:
-                for dot in range(first, first + dots):
-                    for key in batch.keys[index : index + rows]:
-                        held.add((key, origin, dot))
-                    index += rows
-            if trusted:
-                applied = self._state.adopt(batch)
-                received += applied.rows
-                self._changed(applied.changed)
-                if applied.batch is not None:
-                    self._ctx.effects.append(Append(encode(applied.batch)))
-        return received, held
-
-    def _answer(self, message: TreeReply, held: set[tuple[str, str, int]], address: Address) -> int:
-        """Our side of the differing buckets, once; number of rows the peer did not name."""
-        batches = [
-            body for part in self._state.bucket_rows(message.buckets, STREAM_CHUNK) for body in part
-        ]
-        sent = 0
-        for body in batches:
-            batch = decode(body)
-            assert isinstance(batch, Batch)
-            index = 0
-            for origin, first, dots, rows in batch.runs:
-                for dot in range(first, first + dots):
-                    sent += sum(
-                        (key, origin, dot) not in held for key in batch.keys[index : index + rows]
-                    )
-                    index += rows
-        if sent or message.losses:
-            self._ctx.send(
-                [address],
-                TreeReply(
-                    self._ctx.name,
-                    message.sweep,
-                    message.buckets,
-                    batches,
-                    self._state.vector.seen,
-                    self._state.conflicts()[1],
-                    answer=False,
-                ),
-            )
-        return sent
 
 
 def _knows_more(message: Vector, seen: dict[str, int]) -> bool:

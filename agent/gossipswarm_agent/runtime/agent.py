@@ -15,6 +15,7 @@ from typing import Self
 
 import msgspec
 
+from gossipswarm_agent.core.comparison import Report
 from gossipswarm_agent.core.effects import Notify
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import (
@@ -29,7 +30,6 @@ from gossipswarm_agent.core.events import (
 from gossipswarm_agent.core.frames import Address
 from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.receipts import Convergence
-from gossipswarm_agent.core.repair import Report
 from gossipswarm_agent.core.results import Reading, WriteResult
 from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, Seed
