@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 import guides
+from gossipctl.backend import select
 from gossipctl.catalogue import SINGLE, VERBS
 from gossipctl.main import load
 from gossipctl.parser import Parser
@@ -167,11 +169,19 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for region in ("us-east", "us-west", "eu-central"):
         gossipctl("agent", "spawn", "--region", region, "--name", region, "--count", "3")
     gossipctl("wait", "--for", "ready")
+    await_acquaintance(9, seconds=30.0)
     gossipctl("gossip", "state-update", "--key", "app.ttl", "--value", "60")
     yield work
     for directory in (tmp_path / "state" / "gossipswarm").iterdir():
         if directory.is_dir():
             gossipctl("swarm", "delete", directory.name, "--yes", "--if-exists")
+
+
+def await_acquaintance(agents: int, seconds: float) -> None:
+    """Until every agent knows every other: what a guide shows is the settled swarm."""
+    deadline = time.monotonic() + seconds
+    while any(each.agent().members_alive != agents for each in select(None).agents()):
+        assert time.monotonic() < deadline, "the agents do not know each other"
 
 
 def gossipctl(*arguments: str) -> str:
