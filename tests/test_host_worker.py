@@ -124,6 +124,7 @@ def test_a_worker_hosts_agents_with_stores_and_ports_of_their_own(worker):
     assert two["joined"]
     assert len({*one.values(), *two.values()} - {True, False}) == 4
     with http(one["api_port"]) as first, http(two["api_port"]) as second:
+        eventually(lambda: first.agent().members_alive == 2)
         first.set("key", 1, wait=True, threshold=1.0)
         assert second.get("key").value == 1
         assert (first.agent().name, second.agent().name) == ("one", "two")

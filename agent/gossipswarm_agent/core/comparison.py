@@ -22,6 +22,8 @@ from gossipswarm_agent.core.rumors import Peers
 from gossipswarm_agent.core.state import State
 
 TIMEOUT: Final = 10.0
+STALE_TIMEOUT: Final = 1.0
+"""Patience of an agent that may hold what was deleted: until it has compared, it corrects nobody."""
 CHUNK: Final = 256 * 1024
 """Bytes of batches taken out of the state at a time."""
 
@@ -45,6 +47,11 @@ class _Sweep(msgspec.Struct):
     token: int | None
     stale: Ranges | None
     """Claims waiting for this comparison: we were behind a collected tombstone."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the answer."""
+        return TIMEOUT if self.stale is None else STALE_TIMEOUT
 
 
 class Comparison:
@@ -76,7 +83,7 @@ class Comparison:
     @property
     def deadline(self) -> float:
         """When ``tick`` is next needed."""
-        timeout = self._sweep.started + TIMEOUT if self._sweep else float("inf")
+        timeout = self._sweep.started + self._sweep.patience if self._sweep else float("inf")
         return min(timeout, self._due) if self._ctx.settings.anti_entropy else timeout
 
     def reschedule(self) -> None:
@@ -88,8 +95,11 @@ class Comparison:
         """Give up a comparison that is not answered; begin the next that is due."""
         now = self._ctx.now.mono
         sweep = self._sweep
-        if sweep is not None and sweep.started + TIMEOUT <= now:
+        if sweep is not None and sweep.started + sweep.patience <= now:
             self._sweep = None
+            if sweep.stale is not None:
+                for peer in self._peers.choose(1):
+                    self.begin(peer.name, peer.address, None, sweep.stale)
             if sweep.token is not None:
                 error = TimeoutError(f"{sweep.peer} did not answer the comparison")
                 self._ctx.effects.append(Reply(sweep.token, error=error))

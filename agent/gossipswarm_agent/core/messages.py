@@ -223,6 +223,8 @@ class Heartbeat(Wire, tag=15, frozen=True):
     ages: dict[str, int]
     """Remote region to milliseconds since this relay last heard anything of it."""
     vector: int | None
+    members: int = 0
+    """Hash of the sender's member table; 0 = not said."""
 
 
 class LinkState(Wire, tag=16, frozen=True):

@@ -399,7 +399,7 @@ class Node:
                 self._compare_hashes(message.sender, message.vector, message.members)
             return
         if type(message) is wire.Heartbeat:
-            self._compare_hashes(message.sender, message.vector, 0)
+            self._compare_hashes(message.sender, message.vector, message.members)
         if self.regions.handle(message, inbound) or self.floors.handle(message, inbound):
             return
         if member is None:

@@ -266,7 +266,14 @@ class Regions:
             if region in self._heard
         }
         lag = int(max(self._lag, self._ctx.lag) * 1000)
-        beat = Heartbeat(self._ctx.name, self._ctx.region, lag, ages, self.vector_hash)
+        beat = Heartbeat(
+            self._ctx.name,
+            self._ctx.region,
+            lag,
+            ages,
+            self.vector_hash,
+            self._membership.hash,
+        )
         self._ctx.send(dict.fromkeys(targets), beat)
 
     def _beat_targets(self, region: str) -> list[Member]:
