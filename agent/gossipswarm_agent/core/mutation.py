@@ -72,10 +72,7 @@ class Overlay:
 class Plan:
     """The rows of one write, mutation by mutation."""
 
-    def __init__(
-        self, store: Store, policies: Policies, hashes: HashTree, floor: Mapping[str, int]
-    ) -> None:
-        self._floor = floor
+    def __init__(self, store: Store, policies: Policies, hashes: HashTree) -> None:
         self._overlay = Overlay(store)
         self._reader = Reader(self._overlay, policies, hashes)
         self._sparse = policies.settings.compression == "delta"
@@ -239,27 +236,24 @@ class Plan:
             origin,
             sequence,
             clock,
-            self._context(seen),
+            _context(seen),
             1 + max((row.version for row in seen), default=0),
             value is None,
         )
 
-    def _context(self, seen: Iterable[Row]) -> dict[str, int]:
-        """Everything that was seen of a leaf.
 
-        What the replaced rows had themselves replaced need not be named once every agent has the replaced
-        rows: it is then gone everywhere. That bounds the context of a leaf that many agents write in turn.
-        """
-        context: dict[str, int] = {}
-        for row in seen:
-            if row.context and self._floor.get(row.origin, 0) < row.sequence:
-                for origin, sequence in row.context.items():
-                    if sequence > context.get(origin, 0):
-                        context[origin] = sequence
-        for row in seen:
-            if row.sequence > context.get(row.origin, 0):
-                context[row.origin] = row.sequence
-        return context
+def _context(seen: Iterable[Row]) -> dict[str, int]:
+    """Everything that was seen of a leaf, and what that had seen.
+
+    Not even what all agents have replaced may be left out: one that a crash sets back holds it again, and
+    may never see the row that replaced it if that has been replaced in turn.
+    """
+    context: dict[str, int] = {}
+    for row in seen:
+        for origin, sequence in (*row.context.items(), (row.origin, row.sequence)):
+            if sequence > context.get(origin, 0):
+                context[origin] = sequence
+    return context
 
 
 def encode_value(key: str, value: Any) -> msgspec.Raw:

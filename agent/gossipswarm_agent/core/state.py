@@ -115,7 +115,7 @@ class State:
             WriteRefused: nothing of it was applied.
         """
         keys = [paths.check(mutation.key, system=system) for mutation in mutations]
-        plan = Plan(self._store, self.reader.policies, self._store.hashes, self._tombstones.floor)
+        plan = Plan(self._store, self.reader.policies, self._store.hashes)
         stamps = HybridClock(self.clock.last)
         stamps.trusts_wall = self.clock.trusts_wall
         sequence = max(self.sequence, self.vector.highest(self.origin))

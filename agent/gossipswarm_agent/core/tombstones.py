@@ -14,8 +14,6 @@ class Tombstones:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.floor: Mapping[str, int] = {}
-        """What every agent was last known to have, by origin."""
         self.collected: dict[str, int] = {}
         """Highest sequence of a row that was collected, by origin."""
 
@@ -23,7 +21,6 @@ class Tombstones:
         """Collect what the floor allows, ``limit`` at most; how many. A concurrent write beside a tombstone
         keeps it.
         """
-        self.floor = floor
         store = self._store
         ripe: dict[str, Dot] = {}
         for key in store.tombstones:
