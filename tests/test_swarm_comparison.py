@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from worlds import small_world
-
 from gossipswarm_agent.core.events import Compare
+from worlds import small_world
 
 
 def test_a_comparison_ordered_at_every_agent_at_once_is_answered_after_tombstones_were_collected() -> (

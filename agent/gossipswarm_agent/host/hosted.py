@@ -27,7 +27,8 @@ DATAGRAM_LIMIT: Final = 60_000
 FIRST_LOOK_SECONDS: Final = 0.002
 LAST_LOOK_SECONDS: Final = 0.05
 DRAIN_SECONDS: Final = 5.0
-DRAIN_ROUNDS: Final = 5
+"""For how long a leaving agent looks for a peer that has everything it has."""
+COMPARE_SECONDS: Final = 1.5
 
 _log = logging.getLogger(__name__)
 
@@ -108,15 +109,20 @@ class Hosted:
     async def hand_over(self, heirs: list[str]) -> None:
         """Return once one of the heirs has everything that this agent has; Refused if none will."""
         trouble = "it knows none of them"
-        for heir in heirs:
-            try:
-                for _ in range(DRAIN_ROUNDS):
-                    report = await self.agent.compare(heir, DRAIN_SECONDS)
-                    if not report.buckets_different:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
+        while True:
+            for heir in heirs:
+                try:
+                    if not (await self.agent.compare(heir, COMPARE_SECONDS)).buckets_different:
                         return
-                trouble = f"{heir} still differs after {DRAIN_ROUNDS} comparisons"
-            except WriteRefused as refused:
-                trouble = refused.detail
+                    trouble = f"{heir} still differs"
+                except WriteRefused as refused:
+                    trouble = refused.detail
+            # Who has only just joined is not known to everybody yet.
+            if loop.time() >= deadline:
+                break
+            await asyncio.sleep(LAST_LOOK_SECONDS)
         raise Refused(
             "not-drained",
             f"no peer has confirmed to hold all data of {self.agent.config.name}: {trouble}",
