@@ -35,6 +35,8 @@ async def stream_changes(call: Call, prefix: str, since: str | None) -> web.Stre
     watcher = call.agent.watch(prefix, last_id)
     try:
         response = web.StreamResponse(headers=_HEADERS)
+        # A stream ends with its connection, as event sources expect; kept alive it would look merely quiet.
+        response.force_close()
         await response.prepare(call.request)
         await _send(response, _RETRY + _heartbeat(watcher))
         await _follow(call, response, watcher)
