@@ -7,12 +7,12 @@ drops what the other no longer holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
-from gossipswarm_agent.core.batch import open_batch
+from gossipswarm_agent.core.batch import expand, open_batch
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Append, Reply
 from gossipswarm_agent.core.frames import Address
@@ -217,12 +217,7 @@ class Comparison:
             if batch is None:
                 self._ctx.count("dropped_invalid")
                 continue
-            index = 0
-            for origin, first, dots, rows in batch.runs:
-                for dot in range(first, first + dots):
-                    for key in batch.keys[index : index + rows]:
-                        held.add((key, origin, dot))
-                    index += rows
+            held.update(_rows(batch))
             if trusted:
                 applied = self._state.adopt(batch)
                 received += applied.rows
@@ -240,13 +235,7 @@ class Comparison:
         for body in batches:
             batch = decode(body)
             assert isinstance(batch, Batch)
-            index = 0
-            for origin, first, dots, rows in batch.runs:
-                for dot in range(first, first + dots):
-                    sent += sum(
-                        (key, origin, dot) not in held for key in batch.keys[index : index + rows]
-                    )
-                    index += rows
+            sent += sum(row not in held for row in _rows(batch))
         if sent or message.losses:
             self._ctx.send(
                 [address],
@@ -261,3 +250,8 @@ class Comparison:
                 ),
             )
         return sent
+
+
+def _rows(batch: Batch) -> Iterator[tuple[str, str, int]]:
+    """Key, origin and sequence of each row."""
+    return zip(batch.keys, *expand(batch.runs), strict=True)

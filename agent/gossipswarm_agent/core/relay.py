@@ -140,7 +140,7 @@ class Relay:
         if relay is None:
             return False
         if relay.name == self._ctx.name:
-            self._merge(batch, len(frame.body), 0, crossing=True)
+            self.take(batch, len(frame.body), 0, crossing=True)
             return True
         self._hand(batch, frame, relay, attempts=1)
         return True
@@ -179,9 +179,6 @@ class Relay:
 
     def take(self, batch: Batch, size: int, hop: int, *, crossing: bool) -> None:
         """Merge somebody's batch into the stream; ``crossing`` also hands it to other regions."""
-        self._merge(batch, size, hop, crossing=crossing)
-
-    def _merge(self, batch: Batch, size: int, hop: int, *, crossing: bool) -> None:
         self._pending.append((batch, crossing))
         self._pending_bytes += size
         self._hop = max(self._hop, hop)
