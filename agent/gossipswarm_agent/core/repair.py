@@ -47,8 +47,6 @@ SETTLED: Final = 1.0
 """Seconds after which a row that was not seen by somebody counts as lost to it, under steady writes."""
 GAP_GRACE: Final = 0.04
 """Seconds for reordered frames to close a gap before it is pulled."""
-TABLE_INTERVAL: Final = 0.5
-"""Seconds between two full member tables sent because of a digest."""
 STREAM_CHUNK: Final = 256 * 1024
 """Bytes of batches in one part of a delta."""
 
@@ -79,7 +77,6 @@ class Repair:
         self._pace = 0.5
         self._lag = 0.0
         self._exchanged_at = float("-inf")
-        self._table_at = float("-inf")
         self._digest_due = ctx.now.mono
         self._gap_due = float("inf")
         self._gap_source: str | None = None
@@ -172,9 +169,7 @@ class Repair:
     ) -> None:
         """Somebody at ``address`` has these hashes (0 = not said), and would push to us or pull from us."""
         now = self._ctx.now.mono
-        news = members and members != self._membership.hash
-        if news and now - self._table_at >= TABLE_INTERVAL:
-            self._table_at = now
+        if members and members != self._membership.hash:
             self._membership.send_table(address)
         if vector == self._state.vector.hash:
             self.synced = True
