@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from gossipswarm_agent.core.messages import Delta, decode, encode
+from gossipswarm_agent.core.receipts import ASK_AFTER
 from gossipswarm_agent.core.settings import Settings, merge
 from gossipswarm_simulator.network import Link, Network
 from gossipswarm_simulator.scaling import measure, settled_world
@@ -196,6 +199,19 @@ def test_a_busy_swarm_merges_writes_of_many_origins_and_loses_none() -> None:
     assert reading is not None
     assert len(reading.value) == 1500
     assert sum(n.counters.get("relay_batches", 0) for n in world.nodes()) > 0
+
+
+def test_a_write_that_repair_brings_before_the_tree_is_receipted_when_the_tree_comes() -> None:
+    world = small_world(1, link=Link(latency=0.02))
+    world.write("us-east-1", "app.x", 1, traced=True)
+    world.run(0.001)
+    rows = encode(replace(decode(world.written[-1]), traced=[]))
+    world.hand_over(world.agents["us-west-1"], Delta("us-west-2", [rows]))
+    assert world.agents["us-west-1"].node.read("app.x") is not None
+    origin = world.agents["us-east-1"].node
+    [dot] = origin.receipts.latest(1)
+    took = world.run_until(lambda: origin.receipts.report(dot, 1.0).converged, 1.0)
+    assert took < min(ASK_AFTER), "nobody had to be asked"
 
 
 def test_losing_the_active_relay_under_load_loses_nothing() -> None:

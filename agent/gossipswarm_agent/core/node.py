@@ -346,6 +346,8 @@ class Node:
             self.skew.tell(applied.skewed)
         if self.state.held_count and self._release_due == float("inf"):
             self._release_due = self._ctx.now.mono + RELEASE_INTERVAL
+        if batch.traced and inbound is not None:
+            self.receipts.owe(batch.traced, inbound.hop, applied.batch)
         if applied.batch is None:
             return None
         kind = "repair" if inbound is None else "spread"
@@ -361,9 +363,6 @@ class Node:
         self._note_applied(applied)
         self.repair.news()
         self.relay.observe(applied.rows)
-        if batch.traced:
-            hop = inbound.hop if inbound is not None else 0
-            self.receipts.owe(applied.batch.traced, hop)
         if inbound is None:
             self.receipts.repaired(applied.fresh)
         else:

@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
+from gossipswarm_agent.core.batch import Dot
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Notify, Reply
 from gossipswarm_agent.core.membership import Membership
-from gossipswarm_agent.core.messages import Ranges, Receipt, ReceiptRequest
+from gossipswarm_agent.core.messages import Batch, Ranges, Receipt, ReceiptRequest
 from gossipswarm_agent.core.versions import VersionVector, agent_of
 
 WRITES_KEPT: Final = 4096
@@ -211,16 +212,29 @@ class Receipts:
 
     # --- everybody's side -------------------------------------------------------------------------
 
-    def owe(self, dots: Iterable[tuple[str, int]], hop: int) -> None:
-        """Traced writes were applied here; their origins get a receipt when the event is done."""
-        wall = self._ctx.now.wall
-        for origin, sequence in dots:
+    def owe(self, dots: Iterable[Dot], hop: int, fresh: Batch | None) -> None:
+        """Traced writes came down a tree: their origins get a receipt when the event is done.
+
+        Also for those that are not among the ``fresh`` because repair, which does not say what is traced,
+        had brought them a moment earlier.
+        """
+        now = self._ctx.now.wall
+        new: frozenset[Dot] = frozenset(() if fresh is None else fresh.traced)
+        for dot in dots:
+            origin, sequence = dot
             agent = agent_of(origin)
-            if agent != self._ctx.name:
-                self._held[origin, sequence] = (hop, wall)
-                if len(self._held) > ANSWERS_REMEMBERED:
-                    self._held.popitem(last=False)
-                self._owed.setdefault(agent, []).append((origin, sequence, hop, wall))
+            if agent == self._ctx.name:
+                continue
+            wall: int | None = now
+            if dot not in new:
+                if dot in self._held or not self._vector.covers(origin, sequence):
+                    continue
+                wall = self._repaired_at(origin, sequence)
+            answer = hop, wall or now
+            self._held[dot] = answer
+            if len(self._held) > ANSWERS_REMEMBERED:
+                self._held.popitem(last=False)
+            self._owed.setdefault(agent, []).append((*dot, *answer))
 
     def flush(self) -> None:
         """Send the receipts owed, one message an origin."""
@@ -238,17 +252,21 @@ class Receipts:
         """These dots came by repair, which does not say which of them are traced."""
         self._repaired.append((fresh, self._ctx.now.wall))
 
+    def _repaired_at(self, origin: str, sequence: int) -> int | None:
+        for fresh, at in self._repaired:
+            if any(low <= sequence <= high for low, high in fresh.get(origin, ())):
+                return at
+        return None
+
     def handle_request(self, message: ReceiptRequest) -> None:
         """Somebody asks whether we hold a dot."""
         origin, sequence = message.origin, message.sequence
         if not self._vector.covers(origin, sequence):
             return
-        hop, wall = self._held.get((origin, sequence), (REPAIRED, self._ctx.now.wall))
-        if hop == REPAIRED:
-            for fresh, at in self._repaired:
-                if any(low <= sequence <= high for low, high in fresh.get(origin, ())):
-                    wall = at
-        self._owed.setdefault(agent_of(origin), []).append((origin, sequence, hop, wall))
+        held = self._held.get((origin, sequence))
+        if held is None:
+            held = REPAIRED, self._repaired_at(origin, sequence) or self._ctx.now.wall
+        self._owed.setdefault(agent_of(origin), []).append((origin, sequence, *held))
 
     # --- time -------------------------------------------------------------------------------------
 
