@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,26 @@ def test_parameters_are_changed_all_or_none(gossipctl: CommandLine) -> None:
     assert "fanout" in refused.stderr
     assert "interval\t120ms" in gossipctl("gossip", "config").lines
     gossipctl("gossip", "config", "--fanout", "3", "--interval", "100")
+
+
+def test_what_is_kept_under_the_name_of_a_record_is_read_in_its_place(
+    gossipctl: CommandLine,
+) -> None:
+    name, agent = "coordination/gossip/metrics", ("--agent", "us-east-1")
+    gossipctl(
+        *("gossip", "state-update", "--key", "app.recorded", "--value", "1", "--wait"), *agent
+    )
+    deadline = time.monotonic() + 15
+    while name not in gossipctl("memory", "list", *agent).lines:
+        assert time.monotonic() < deadline, "nothing is recorded"
+    recorded = gossipctl("memory", "retrieve", "--key", name, *agent).json
+    assert recorded["convergence_rounds"] >= 1
+    gossipctl("memory", "store", "--key", name, "--value", '{"mine": 7}', *agent)
+    assert gossipctl("memory", "retrieve", "--key", name, *agent).json == {"mine": 7}
+    gossipctl("memory", "delete", "--key", name, *agent)
+    assert "recorded_by" in gossipctl("memory", "retrieve", "--key", name, *agent).json
+    refused = gossipctl("memory", "delete", "--key", name, *agent, code=1)
+    assert "the swarm's own record" in refused.stderr
 
 
 def test_memory_keeps_values_under_any_name(gossipctl: CommandLine) -> None:

@@ -76,10 +76,10 @@ async def test_the_walkthroughs_four_hooks() -> None:
         assert west.read(r"file-metadata.src/main\.py.by").value == "agent-0"
 
         happen(east, "partition-detected", groups=[["us-east"], ["us-west"]], detection_ms=310)
-        await until(lambda: east.node.degraded)
+        await until(lambda: east.node.parameters.degraded)
         with pytest.raises(WriteRefused, match="degraded"):
             await east.write(put("a", 1))
-        assert not west.node.degraded
+        assert not west.node.parameters.degraded
 
         happen(east, "partition-healed", groups=[["us-east", "us-west"]], duration_ms=1000)
         await until(lambda: len(east.hooks.outcomes) == 6)
@@ -98,7 +98,7 @@ async def test_healing_never_overtakes_the_partition_it_ends(tmp_path: Path) -> 
         happen(agent, "partition-detected", groups=[])
         happen(agent, "partition-healed", groups=[])
         await until(lambda: len(agent.hooks.outcomes) == 3)
-        assert not agent.node.degraded
+        assert not agent.node.parameters.degraded
 
 
 async def test_a_post_is_signed_and_says_what_happened(tmp_path: Path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gossipswarm_agent.core.settings import Settings
 from membership_world import World
 
 SIZES = {"us-east": 71, "us-west": 70, "eu-central": 70}
@@ -139,7 +140,7 @@ def test_one_death_costs_a_handful_of_floods():
     assert world.sent["Members"] - before <= 8 * len(world.running())
 
 
-def test_idle_agents_send_two_probes_a_second_and_hardly_wake():
+def test_idle_agents_send_one_probe_an_interval_and_hardly_wake():
     world = swarm(12)
     world.run(1.0)
     sent = world.sent.copy()
@@ -147,8 +148,9 @@ def test_idle_agents_send_two_probes_a_second_and_hardly_wake():
     world.run(10.0)
     rates = {kind: (count - sent[kind]) / 10.0 for kind, count in world.sent.items()}
 
-    assert rates["Ping"] == pytest.approx(2 * 211, rel=0.02)
-    assert rates["Ack"] == pytest.approx(2 * 211, rel=0.02)
+    probes = 211 / (Settings().probe_interval / 1000)
+    assert rates["Ping"] == pytest.approx(probes, rel=0.02)
+    assert rates["Ack"] == pytest.approx(probes, rel=0.02)
     assert rates["Heartbeat"] <= 720
     assert rates["FloorReport"] + rates["Floors"] <= 211 / 10
     assert "Members" not in rates

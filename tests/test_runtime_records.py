@@ -8,7 +8,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents import config_of, put, running, swarm
-from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.runtime import partitions
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_agent.runtime.records import HISTORY_KEY, METRICS_KEY
@@ -43,17 +42,6 @@ async def test_a_traced_write_leaves_its_figures_with_everybody(origin: int) -> 
         assert figures["convergence_time_ms"] >= 0
         assert figures["timestamp"].endswith("Z")
         assert agents[0].node.state.conflicts() == ([], [])
-
-
-async def test_what_somebody_keeps_under_the_name_of_a_record_stays() -> None:
-    async with swarm(["us-east", "us-west"]) as agents:
-        own = {"convergence_rounds": 7}
-        await agents[0].write([Mutation("leaf", METRICS_KEY, own)])
-        await agents[1].write(put("app.config", {"x": 1}), traced=True)
-        writers = [agent._recorder._writers for agent in agents]
-        await until(lambda: any(METRICS_KEY in each for each in writers), 10)
-        await until(lambda: not any(METRICS_KEY in each for each in writers), 10)
-        assert [agent.read(METRICS_KEY).value for agent in agents] == [own, own]
 
 
 async def test_a_partition_that_healed_is_in_the_history(monkeypatch) -> None:

@@ -172,7 +172,7 @@ def test_healing_by_hand_keeps_reconnected_regions_apart_until_they_are_released
     assert groups_everywhere(world, 1)
     assert value_everywhere(world, "app.x") == {1, None}
     for node in world.nodes():
-        node.release_held()
+        node.meetings.release()
     world.run_until(world.converged, 5.0)
     assert value_everywhere(world, "app.x") == {1}
 

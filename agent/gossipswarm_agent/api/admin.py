@@ -13,7 +13,7 @@ from gossipswarm_agent.api.call import Call, decode_value, encode_json
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.times import milliseconds, timestamp
 from gossipswarm_agent.core.events import Mutation
-from gossipswarm_agent.core.node import SETTINGS_KEY
+from gossipswarm_agent.core.parameters import SETTINGS_KEY
 from gossipswarm_agent.core.settings import InvalidSetting, merge
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.drops import DropList
@@ -55,7 +55,7 @@ async def _change_settings(agent: Agent, changes: dict[str, Any]) -> None:
 
 
 def _config(agent: Agent) -> types.Config:
-    return types.Config(version=agent.node.settings_version, settings=agent.node.settings)
+    return types.Config(version=agent.node.parameters.version, settings=agent.node.settings)
 
 
 async def degraded_mode(call: Call) -> web.StreamResponse:
@@ -65,7 +65,9 @@ async def degraded_mode(call: Call) -> web.StreamResponse:
         call.agent.degrade(wanted.enabled)
     else:
         await _change_settings(call.agent, {"degraded_mode": wanted.enabled})
-    return _json(types.DegradedMode(enabled=call.agent.node.degraded, scope=wanted.scope))
+    return _json(
+        types.DegradedMode(enabled=call.agent.node.parameters.degraded, scope=wanted.scope)
+    )
 
 
 async def anti_entropy(call: Call) -> web.StreamResponse:

@@ -58,7 +58,7 @@ async def read(call: Call) -> web.StreamResponse:
             conflict=reading.conflict,
             region=agent.config.region,
             agent=agent.config.name,
-            degraded=agent.node.degraded,
+            degraded=agent.node.parameters.degraded,
         )
     )
     return _answer(body, etag)

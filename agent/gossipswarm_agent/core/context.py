@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from gossipswarm_agent.core.effects import Effect, Send
 from gossipswarm_agent.core.frames import Address, Frame
@@ -12,7 +13,7 @@ from gossipswarm_agent.core.messages import Message, encode
 from gossipswarm_agent.core.settings import Settings
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True, gc=False):
     """A reading of both clocks."""
 
     mono: float

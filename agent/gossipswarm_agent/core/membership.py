@@ -62,6 +62,8 @@ TABLE_INTERVAL: Final = 0.5
 FORGET_AFTER: Final = 10.0
 """Seconds for which the dead and those that left are remembered although they are not declared."""
 HOUSEKEEPING: Final = 5.0
+SLACK: Final = 0.5
+"""Seconds that housekeeping waits for something else to wake the agent."""
 
 
 class Membership:
@@ -170,7 +172,7 @@ class Membership:
             self._admission.deadline,
             self._news.deadline,
             self._incoming.deadline,
-            self._housekeeping_at,
+            self._housekeeping_at + SLACK,
         )
 
     # --- what the node tells ----------------------------------------------------------------------

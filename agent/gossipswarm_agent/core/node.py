@@ -28,7 +28,6 @@ from gossipswarm_agent.core.batch import validate
 from gossipswarm_agent.core.collector import Collector
 from gossipswarm_agent.core.context import Context, Instant
 from gossipswarm_agent.core.effects import Append, Changed, Effect, Notify, Reply
-from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import (
     AwaitConvergence,
     Compare,
@@ -48,28 +47,27 @@ from gossipswarm_agent.core.frames import Frame, Inbound
 from gossipswarm_agent.core.identity import NodeIdentity
 from gossipswarm_agent.core.meeting import Meetings
 from gossipswarm_agent.core.membership import ALIVE, Member, Membership
+from gossipswarm_agent.core.parameters import SETTINGS_END, SETTINGS_KEY, Parameters
 from gossipswarm_agent.core.receipts import Receipts
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.relay import Relay
 from gossipswarm_agent.core.repair import Repair
 from gossipswarm_agent.core.results import Change, Reading
 from gossipswarm_agent.core.rumors import Peers, Rumors
-from gossipswarm_agent.core.settings import InvalidSetting, Settings, merge
+from gossipswarm_agent.core.settings import Settings
 from gossipswarm_agent.core.skew import SkewJudge
 from gossipswarm_agent.core.spread import CROSSLINK, DIRECT, HOME_TREES, UPLINK, Spread
 from gossipswarm_agent.core.state import State
 from gossipswarm_agent.core.versions import agent_of
 from gossipswarm_agent.core.writing import LocalWrites
 
-SETTINGS_KEY: Final = "$swarm.config"
-SETTINGS_END: Final = "$swarm.config/"
-"""After every key of the settings."""
 RELEASE_INTERVAL: Final = 0.1
 _REPLICATION: Final = (
     wire.Batch, wire.Digest, wire.Vector, wire.Delta, wire.Pull,
     wire.TreeRequest, wire.TreeReply,
 )  # fmt: skip
-
+_EVERYDAY: Final = frozenset((wire.Ping, wire.Ack, wire.Heartbeat))
+"""Messages that idle agents exchange all the time; they concern nobody but membership and regions."""
 
 __all__ = ["Node", "NodeIdentity"]
 
@@ -81,7 +79,6 @@ class Node:
 
     def __init__(self, identity: NodeIdentity, settings: Settings, seed: int, now: Instant) -> None:
         self.identity = identity
-        self._base = settings
         ctx = self._ctx = Context(identity.name, identity.region, settings, random.Random(seed))
         ctx.now = now
         ctx.flood = self._flood
@@ -127,18 +124,19 @@ class Node:
         self._parts = (
             self.relay,
             self.rumors,
-            self.membership,
-            self.regions,
             self.repair,
             self.receipts,
             self.skew,
             self.meetings,
             self.collector,
         )
-        self.local_degraded = False
-        """Read-only by an order to this agent alone."""
-        self.settings_version = 0
-        self._degraded_before = False
+        """All that have deadlines, but for those that never rest."""
+        self._busied = True
+        """Something happened that may have moved a deadline of ``_parts``."""
+        self._links = (-1, -1)
+        self._calm_until = now.mono
+        """Earliest deadline of ``_parts``."""
+        self.parameters = Parameters(ctx, self.state, settings, self._reschedule)
         self._catching_up = False
         self._changed_keys: list[str] = []
         self._release_due = float("inf")
@@ -159,7 +157,7 @@ class Node:
         self._changed_keys.clear()
         self.membership.set_incarnation(self.state.incarnation + 1)
         self.state.incarnation = self.membership.me.incarnation
-        self._apply_settings()
+        self.parameters.apply()
         self._ctx.effects = []
 
     def snapshot(self) -> Iterator[bytes]:
@@ -178,11 +176,6 @@ class Node:
         return self._ctx.counters
 
     @property
-    def degraded(self) -> bool:
-        """Read-only."""
-        return self.local_degraded or self._ctx.settings.degraded_mode
-
-    @property
     def awaiting_release(self) -> frozenset[str]:
         """Regions that could be merged with but wait for an operator (``healing_strategy: manual``)."""
         return self.meetings.waiting
@@ -193,14 +186,23 @@ class Node:
         ctx.now = now
         effects: list[Effect] = []
         ctx.effects = effects
+        if type(event) is Received:
+            self._receive(event.frames)
+        elif type(event) is Tick:
+            ctx.lag = max(0.0, now.mono - self.deadline)
+            self._tick()
+        else:
+            self._busied = True
+            self._order(event)
+        self._finish()
+        ctx.effects = []
+        return effects
+
+    def _order(self, event: Event) -> None:
+        """Something that this agent's host asks for or reports."""
         match event:
-            case Received():
-                self._receive(event.frames)
-            case Tick():
-                ctx.lag = max(0.0, now.mono - self.deadline)
-                self._tick()
             case LocalWrite():
-                self.writes.write(event, self._refusal(event))
+                self.writes.write(event, self.parameters.refusal(event))
             case Durable():
                 self.writes.durable(event.token)
             case JournalFailed():
@@ -214,14 +216,9 @@ class Node:
             case AwaitConvergence():
                 self.receipts.wait(event.token, event.dot, event.threshold)
             case Release():
-                ctx.effects.append(Reply(event.token, self.release_held()))
+                self._ctx.effects.append(Reply(event.token, self.meetings.release()))
             case Degrade():
-                self.local_degraded = event.enabled
-                if self.degraded != self._degraded_before:
-                    self.set_degraded_note()
-        self._finish()
-        ctx.effects = []
-        return effects
+                self.parameters.degrade(event.enabled)
 
     def _finish(self) -> None:
         self.receipts.flush()
@@ -231,31 +228,44 @@ class Node:
             self._ctx.effects.append(Changed(keys))
             # The swarm's own keys come first in order, so one look at the least of many is enough.
             if min(keys) <= SETTINGS_END and any(key.startswith(SETTINGS_KEY) for key in keys):
-                self._apply_settings()
+                self.parameters.apply()
         self.meetings.watch()
         self.collector.watch()
+        links = self.membership.version, self.regions.version
+        if self._busied or links != self._links:
+            self._busied, self._links = False, links
+            self._calm_until = min(
+                self.relay.deadline,
+                self.rumors.deadline,
+                self.repair.deadline,
+                self.receipts.deadline,
+                self.skew.deadline,
+                self.meetings.deadline,
+                self.collector.deadline,
+                self._release_due,
+            )
         self.deadline = min(
             self.membership.deadline,
             self.regions.deadline,
             self.floors.deadline,
-            self.relay.deadline,
-            self.rumors.deadline,
-            self.repair.deadline,
-            self.receipts.deadline,
-            self.skew.deadline,
-            self._release_due,
-            self.collector.deadline,
-            self.meetings.deadline,
+            self._calm_until,
         )
 
     def _tick(self) -> None:
         now = self._ctx.now.mono
         if self.regions.is_relay:
             self.regions.vector_hash = self.repair.vector_hash
+        if self.membership.deadline <= now:
+            self.membership.tick()
+        if self.regions.deadline <= now:
+            self.regions.tick()
+        self.floors.tick(self.state.vector)
+        if self._calm_until > now:
+            return
+        self._busied = True
         for part in self._parts:
             if part.deadline <= now:
                 part.tick()
-        self.floors.tick(self.state.vector)
         if self._release_due <= now:
             self._release_due = float("inf")
             applied = self.state.release()
@@ -266,14 +276,6 @@ class Node:
                 self._release_due = now + RELEASE_INTERVAL
 
     # --- local writes -----------------------------------------------------------------------------
-
-    def _refusal(self, event: LocalWrite) -> WriteRefused | None:
-        """Why no write is taken at the moment."""
-        if event.system or not self.degraded:
-            return None
-        where = "this agent" if self.local_degraded else "the swarm"
-        detail = f"{where} is in degraded mode: reads go on, writes are refused"
-        return WriteRefused(503, "degraded", detail, 1.0)
 
     def _disseminate(self, batch: wire.Batch, frame: Frame) -> None:
         """An own batch goes out: by trees, by a relay, or by rumor."""
@@ -311,7 +313,10 @@ class Node:
             ):
                 # Straight from there: what others passed on proves nothing about the link.
                 self.regions.heard(member.region)
-            if type(message) is wire.Batch:
+            kind = type(message)
+            if kind not in _EVERYDAY:
+                self._busied = True
+            if kind is wire.Batch:
                 self._receive_batch(message, inbound, sender)
             elif inbound.tree == DIRECT or self.spread.forward(inbound, sender):
                 self._route(message, inbound, member)
@@ -479,40 +484,14 @@ class Node:
             self._ctx.effects.append(Append(frame.body))
             self._disseminate(batch, frame)
 
-    # --- settings, regions ------------------------------------------------------------------------
+    # --- regions ----------------------------------------------------------------------------------
 
-    def _apply_settings(self) -> None:
-        reading = self.state.read(SETTINGS_KEY)
-        changes = reading.value if reading is not None and isinstance(reading.value, dict) else {}
-        self.settings_version = reading.version if reading is not None else 0
-        try:
-            settings = merge(self._base, changes)
-        except InvalidSetting as error:
-            # An older agent may not know a newer one's parameter: it keeps what it has, and says so.
-            self._ctx.count("settings_refused")
-            self._ctx.effects.append(Notify("settings", {"refused": str(error)}))
-            return
-        if settings != self._ctx.settings:
-            self._ctx.settings = settings
-            self.repair.reschedule()
-            self.membership.reschedule()
-            self._ctx.effects.append(
-                Notify("settings", {"version": self.settings_version, "changes": changes})
-            )
-        if self.degraded != self._degraded_before:
-            self.set_degraded_note()
-
-    def set_degraded_note(self) -> None:
-        """Tell hooks and logs that degraded mode went on or off."""
-        self._degraded_before = self.degraded
-        self._ctx.effects.append(Notify("degraded", {"enabled": self.degraded}))
+    def _reschedule(self) -> None:
+        self.repair.reschedule()
+        self.membership.reschedule()
 
     def _flood(self, message: wire.Message) -> None:
         self.spread.send(Frame(wire.encode(message)))
-
-    def release_held(self) -> list[str]:
-        """An operator lets reconnected regions merge; the regions that were waiting."""
-        return self.meetings.release()
 
     # --- reading ----------------------------------------------------------------------------------
 

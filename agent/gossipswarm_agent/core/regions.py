@@ -241,9 +241,20 @@ class Regions:
                 self._beats += 1
                 at_home = self._silent or self._beats % HOME_BEAT == 0
                 self._beat([r for r in self._links.regions if at_home or r != self._ctx.region])
-                self._beat_at = now + BEAT
+                self._beat_at = self._next_beat()
             self._listen()
         self._cuts.note()
+
+    def _next_beat(self) -> float:
+        """Relays of one place in their regions beat together, so that they wake once for all they hear.
+
+        Those of one region take turns. Where machines' clocks differ, so do the moments, and nothing is lost.
+        """
+        now = self._ctx.now.mono
+        home = self._relays.get(self._ctx.region, ())
+        place = next((i for i, relay in enumerate(home) if relay.name == self._ctx.name), 0)
+        ahead = BEAT - (now - place * BEAT / RELAYS) % BEAT
+        return now + (ahead if ahead > BEAT / 2 else ahead + BEAT)
 
     def _beat(self, regions: Sequence[str]) -> None:
         now = self._ctx.now.mono

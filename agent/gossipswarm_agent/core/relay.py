@@ -27,7 +27,7 @@ from gossipswarm_agent.core.messages import Batch, decode
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.spread import CROSSLINK, UPLINK, Spread
 
-TREE_DATAGRAMS: Final = 3000.0
+TREE_DATAGRAMS: Final = 7000.0
 """Datagrams a second, over the whole swarm, that trees of single writes may cost before the stream pays."""
 BUSY_RANGE: Final = (5.0, 60.0)
 """Bounds of the writes a second above which writes are merged."""

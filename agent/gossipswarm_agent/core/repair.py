@@ -40,6 +40,8 @@ SETTLE: Final = 0.06
 """Seconds without news before a difference counts: what is in flight needs no repair."""
 SETTLE_LIMIT: Final = 2.0
 """Under steady writes a difference counts all the same once this long has passed since an exchange."""
+ONGOING: Final = 1.5
+"""Intervals within which a digest follows another only because there are new writes."""
 BUSY_INTERVAL: Final = 0.5
 STEADY: Final = 0.25
 """Seconds without news after which a stream of writes is over."""
@@ -78,6 +80,7 @@ class Repair:
         self._lag = 0.0
         self._exchanged_at = float("-inf")
         self._digest_due = ctx.now.mono
+        self._digest_at = float("-inf")
         self._gap_due = float("inf")
         self._gap_source: str | None = None
         self._gaps: Ranges = {}
@@ -143,12 +146,16 @@ class Repair:
         if self._tells_rumors() and self._hot():
             self._pace = 0.0
             return  # the news is being told; who misses it is found afterwards
-        # One will do where a difference is unlikely, and where the next digest is due soon anyway.
+        settings = self._ctx.settings
+        now = self._ctx.now.mono
+        # One will do where a difference is unlikely, and while writes keep the digests coming anyway.
         is_idle = self._pace >= IDLE_INTERVAL
-        count = 1 if is_idle or self._is_steady() else self._ctx.settings.fanout
+        goes_on = settings.eager and now - self._digest_at < ONGOING * settings.interval / 1000
+        self._digest_at = now
+        count = 1 if is_idle or goes_on or self._is_steady() else settings.fanout
         peers = self._peers.choose(count)
         if peers:
-            mode = self._ctx.settings.mode
+            mode = settings.mode
             digest = Digest(
                 self._ctx.name,
                 self._state.vector.hash,

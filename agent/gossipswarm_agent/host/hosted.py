@@ -154,8 +154,8 @@ class Hosted:
             "held": state.held_count,
             "members_alive": len(node.membership.live()),
             "groups": [list(group) for group in node.regions.groups()],
-            "degraded": node.degraded,
-            "settings_version": node.settings_version,
+            "degraded": node.parameters.degraded,
+            "settings_version": node.parameters.version,
             "loop_lag_ms": round(agent.loop_lag_seconds * 1000, 3),
             "newest_trace": node.receipts.newest(),
             "counters": {

@@ -18,7 +18,7 @@ import msgspec
 
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import Mutation
-from gossipswarm_agent.core.node import SETTINGS_KEY
+from gossipswarm_agent.core.parameters import SETTINGS_KEY
 from gossipswarm_agent.core.settings import DEFAULTS, InvalidSetting, merge
 from gossipswarm_agent.core.settings import Settings as Parameters
 from gossipswarm_agent.host import orders

@@ -21,7 +21,7 @@ import msgspec
 from gossipswarm_agent.core import paths
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import Mutation
-from gossipswarm_agent.core.node import SETTINGS_KEY
+from gossipswarm_agent.core.parameters import SETTINGS_KEY
 from gossipswarm_agent.runtime.hooks_file import (
     Action,
     AntiEntropy,

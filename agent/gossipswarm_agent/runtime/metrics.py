@@ -99,7 +99,9 @@ class Metrics(Collector):
         yield _gauge("leaves", "Live leaves held.", state.leaf_count)
         yield _gauge("tombstones", "Deleted leaves not collected yet.", state.tombstone_count)
         yield _gauge("held_rows", "Rows from the future, waiting for their time.", state.held_count)
-        yield _gauge("degraded", "1 while writes are refused by order.", int(node.degraded))
+        yield _gauge(
+            "degraded", "1 while writes are refused by order.", int(node.parameters.degraded)
+        )
         yield _gauge("clock_skew_seconds", "By how much peers say that this clock is ahead.",
                      node.skew.ahead_ms / 1000)  # fmt: skip
         groups: dict[str, CounterMetricFamily] = {}

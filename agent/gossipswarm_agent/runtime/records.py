@@ -5,7 +5,8 @@ the last hundred partitions. One agent writes them, the *recorder* (the first re
 by name), so that they never conflict; an origin passes its figures to it under a key of its own. The
 recorder may change at any time, and if there is none within reach nothing is recorded.
 
-Each record says who made it (``recorded_by``). A value without that is somebody's own, and stays.
+Records have leaves of their own, below ``$swarm.memory``: what somebody keeps under the same name is read in
+their place, and neither can overwrite the other.
 """
 
 from __future__ import annotations
@@ -25,14 +26,8 @@ if TYPE_CHECKING:
     from gossipswarm_agent.runtime.agent import Agent
 
 
-def memory_key(name: str) -> str:
-    """Where a memory of this name lives in the state."""
-    return f"memory.{paths.escape(name)}"
-
-
-METRICS_KEY: Final = memory_key("coordination/gossip/metrics")
-HISTORY_KEY: Final = memory_key("coordination/gossip/partition-history")
-RECORDED_BY: Final = "recorded_by"
+METRICS_KEY: Final = "$swarm.memory.coordination/gossip/metrics"
+HISTORY_KEY: Final = "$swarm.memory.coordination/gossip/partition-history"
 REPORTS_KEY: Final = "$swarm.convergence"
 """Below it, one leaf an origin: its latest traced write."""
 GATHER_SECONDS: Final = 1.0
@@ -81,7 +76,7 @@ class Recorder:
             "agents_count": report.agents,
             "fanout": self._agent.node.settings.fanout,
             "timestamp": timestamp(report.started_ms),
-            RECORDED_BY: self._agent.config.name,
+            "recorded_by": self._agent.config.name,
         }
         if self._recording():
             self._write(METRICS_KEY, figures)
@@ -122,7 +117,7 @@ class Recorder:
                 "affected_regions": partition.regions,
                 "conflicts_resolved": partition.conflicts,
                 "healing_time_ms": partition.healing_ms,
-                RECORDED_BY: self._agent.config.name,
+                "recorded_by": self._agent.config.name,
             }
         )
         self._write(HISTORY_KEY, entries[-HISTORY_KEPT:])
@@ -154,8 +149,6 @@ class Recorder:
             await asyncio.sleep(GATHER_SECONDS)
             while key in self._due:
                 mutation = Mutation("leaf", key, self._due.pop(key))
-                if not self._may_write(key):
-                    break
                 try:
                     await self._agent.write([mutation], system=True)
                 except WriteRefused as refused:
@@ -163,14 +156,6 @@ class Recorder:
                 await asyncio.sleep(QUIET_SECONDS)
         finally:
             self._writers.pop(key, None)
-
-    def _may_write(self, key: str) -> bool:
-        held = self._agent.read(key)
-        values = held.value if held is not None else []
-        return all(
-            isinstance(value, dict) and RECORDED_BY in value
-            for value in (values if isinstance(values, list) else [values])
-        )
 
     async def close(self) -> None:
         """Record nothing any more."""

@@ -1,4 +1,8 @@
-"""gossipctl memory: values kept across sessions, below ``memory.`` in the shared state."""
+"""gossipctl memory: values kept across sessions, below ``memory.`` in the shared state.
+
+What the swarm records about itself lies below ``$swarm.memory.`` and is read where nobody keeps anything else
+under its name.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,19 @@ from gossipctl.parser import Parser
 from gossipctl.suggest import did_you_mean
 
 PREFIX = "memory."
+RECORDS = "$swarm.memory."
 
 
-def state_key(name: str) -> str:
+def state_key(name: str, prefix: str = PREFIX) -> str:
     """Where a kept value lives: one leaf, whatever dots its name has."""
     if not name:
         raise UsageError("--key is empty", "for example: --key coordination/gossip/metrics")
-    return PREFIX + name.replace("\\", "\\\\").replace(".", "\\.")
+    return prefix + name.replace("\\", "\\\\").replace(".", "\\.")
 
 
 def memory_name(key: str) -> str:
     """The name that ``state_key`` was given."""
-    return key.removeprefix(PREFIX).replace("\\.", ".").replace("\\\\", "\\")
+    return key.removeprefix(RECORDS).removeprefix(PREFIX).replace("\\.", ".").replace("\\\\", "\\")
 
 
 def _key_arguments(parser: Parser) -> None:
@@ -53,7 +58,7 @@ def _store(invocation: Invocation) -> None:
 def _retrieve(invocation: Invocation) -> None:
     flags = invocation.flags
     agent = invocation.swarm.agent(flags.agent)
-    found = agent.find(state_key(flags.key))
+    found = agent.find(state_key(flags.key)) or agent.find(state_key(flags.key, RECORDS))
     if found is None:
         raise _unknown(invocation, flags.key)
     if invocation.output.wants_json:
@@ -73,7 +78,12 @@ def _unknown(invocation: Invocation, name: str) -> CommandFailed:
 
 def _names(invocation: Invocation, prefix: str = "") -> list[str]:
     agent = invocation.swarm.agent(getattr(invocation.flags, "agent", None))
-    kept = [memory_name(key) for key in agent.keys("memory") if key.startswith(PREFIX)]
+    kept = {
+        memory_name(key)
+        for where in (PREFIX, RECORDS)
+        for key in agent.keys(where.rstrip("."))
+        if key.startswith(where)
+    }
     return sorted(name for name in kept if name.startswith(prefix))
 
 
@@ -94,6 +104,11 @@ def _delete(invocation: Invocation) -> None:
     flags = invocation.flags
     agent = invocation.swarm.agent(flags.agent)
     written = agent.delete(state_key(flags.key), trace=True)
+    if not written.changed and agent.find(state_key(flags.key, RECORDS)) is not None:
+        raise CommandFailed(
+            f"{flags.key!r} is the swarm's own record",
+            "it cannot be deleted; what you store under its name is shown in its place",
+        )
     if not written.changed:
         raise _unknown(invocation, flags.key)
     if invocation.output.wants_json:
@@ -124,7 +139,7 @@ COMMANDS = {
     "delete": Command(
         _delete,
         _key_arguments,
-        "Forget a kept value.",
+        "Forget a kept value. What the swarm records itself stays.",
         ("memory delete --key coordination/gossip/metrics",),
     ),
 }
