@@ -122,6 +122,7 @@ class Node:
         self.skew = SkewJudge(ctx, self.membership, self.state.clock)
         self._handlers = self._handlers_of()
         self._parts = (
+            self.spread,
             self.relay,
             self.rumors,
             self.repair,
@@ -235,6 +236,7 @@ class Node:
         if self._busied or links != self._links:
             self._busied, self._links = False, links
             self._calm_until = min(
+                self.spread.deadline,
                 self.relay.deadline,
                 self.rumors.deadline,
                 self.repair.deadline,

@@ -27,10 +27,12 @@ from gossipswarm_agent.core.messages import Batch, decode
 from gossipswarm_agent.core.regions import Regions
 from gossipswarm_agent.core.spread import CROSSLINK, UPLINK, Spread
 
-TREE_DATAGRAMS: Final = 7000.0
+TREE_DATAGRAMS: Final = 9000.0
 """Datagrams a second, over the whole swarm, that trees of single writes may cost before the stream pays."""
 BUSY_RANGE: Final = (5.0, 60.0)
 """Bounds of the writes a second above which writes are merged."""
+CALM_SHARE: Final = 0.7
+"""Of that rate, below which it is left again."""
 STREAM_DATAGRAMS: Final = 3000.0
 """Datagrams a second that a region's stream may cost the swarm: 20 batches a second at 150 agents."""
 LONGEST_WINDOW: Final = 0.1
@@ -118,8 +120,8 @@ class Relay:
         trees = self._ctx.settings.redundancy * max(self._size(), 1)
         low, high = BUSY_RANGE
         threshold = min(high, max(low, TREE_DATAGRAMS / trees))
-        # Half of it to get out again, so that a steady rate does not flap.
-        self._busy = self._rate.at(now) > (threshold / 2 if self._busy else threshold)
+        # Less of it to get out again, so that a steady rate does not flap.
+        self._busy = self._rate.at(now) > (threshold * CALM_SHARE if self._busy else threshold)
         return self._busy
 
     def rate(self) -> float:

@@ -12,14 +12,16 @@ Hop and tree are hints outside the seal: a forged one can waste a datagram, noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from gossipswarm_agent.core import trees
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.effects import Send
 from gossipswarm_agent.core.frames import Address, Frame, Inbound
-from gossipswarm_agent.core.membership import Member, Membership
+from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.regions import Regions
 
 DIRECT: Final = 0
@@ -30,6 +32,11 @@ UPLINK: Final = 64
 CROSSLINK: Final = 65
 
 SUSPECT: Final = 1
+TREE_LAG: Final = 0.015
+"""Seconds by which each further tree follows the one before: it makes up for losses, and would otherwise
+compete with the first for the same processors and links."""
+LAGGING_LIMIT: Final = 256
+"""Frames whose further trees wait; beyond that they go out at once."""
 _REMEMBERED: Final = 4096
 """Frames per generation of the duplicate filter; two generations are kept."""
 
@@ -43,21 +50,45 @@ class Spread:
         self._regions = regions
         self._targets: dict[tuple[str, int], tuple[Address, ...]] = {}
         self._targets_for: tuple[object, ...] = ()
+        self._names: dict[str, list[str]] = {}
+        """Of the live members, by region, sorted."""
         self._passed: dict[tuple[bytes, int], int] = {}
         self._passed_before: dict[tuple[bytes, int], int] = {}
         self.closed_regions: frozenset[str] = frozenset()
         """Regions that nothing is handed on to: cut off until an operator releases them."""
+        self._lagging: deque[tuple[float, Frame, int, int]] = deque()
+        """When to start which frame, at which hop, on which tree."""
+
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` is next needed."""
+        return self._lagging[0][0] if self._lagging else inf
+
+    def tick(self) -> None:
+        """Start the further trees that are due."""
+        while self._lagging and self._lagging[0][0] <= self._ctx.now.mono:
+            _, frame, hop, byte = self._lagging.popleft()
+            self._start(frame, hop, byte)
 
     # --- sending ----------------------------------------------------------------------------------
 
     def send(self, frame: Frame, hop: int = 1, home_only: bool = False) -> None:
         """Start a frame of our own on its trees."""
-        count = self._ctx.settings.redundancy if not home_only else 1
-        for tree in range(1, count + 1):
-            byte = tree | HOME_ONLY if home_only else tree
-            targets = self._targets_of(self._ctx.name, byte)
-            if targets:
-                self._ctx.effects.append(Send(targets, frame, hop, byte))
+        if home_only:
+            self._start(frame, hop, 1 | HOME_ONLY)
+            return
+        self._start(frame, hop, 1)
+        for tree in range(2, self._ctx.settings.redundancy + 1):
+            if len(self._lagging) >= LAGGING_LIMIT:
+                self._start(frame, hop, tree)
+            else:
+                due = self._ctx.now.mono + TREE_LAG * (tree - 1)
+                self._lagging.append((due, frame, hop, tree))
+
+    def _start(self, frame: Frame, hop: int, byte: int) -> None:
+        targets = self._targets_of(self._ctx.name, byte)
+        if targets:
+            self._ctx.effects.append(Send(targets, frame, hop, byte))
 
     def forward(self, inbound: Inbound, sender: str) -> bool:
         """Pass an arrived frame on along its tree. True if this is the first time we see it at all."""
@@ -93,6 +124,10 @@ class Spread:
         if view != self._targets_for:
             self._targets_for = view
             self._targets.clear()
+            self._names = {
+                region: [member.name for member in members]
+                for region, members in self._membership.regions().items()
+            }
         key = (root, byte)
         targets = self._targets.get(key)
         if targets is None:
@@ -102,12 +137,11 @@ class Spread:
     def _compute(self, root: str, byte: int) -> tuple[Address, ...]:
         me, tree = self._ctx.name, byte & 7
         settings = self._ctx.settings
-        regions = self._membership.regions()
         home = self._ctx.region
         from_region = home if root == me else self._region_of(root)
         if from_region is None:
             return ()
-        names = [member.name for member in regions.get(home, ())]
+        names = self._names.get(home, [])
         if from_region == home:
             chosen = trees.home_children(names, root, me, tree, settings.fanout)
             bypass = [
@@ -129,18 +163,16 @@ class Spread:
             hands_on = me in trees.entries(names, root, tree, count)
         targets = [*chosen, *bypass]
         if hands_on and not byte & HOME_ONLY:
-            targets += self._entries_beyond(regions, from_region, root, tree)
+            targets += self._entries_beyond(from_region, root, tree)
         return self._addresses(dict.fromkeys(targets), me)
 
-    def _entries_beyond(
-        self, regions: Mapping[str, Sequence[Member]], origin_region: str, root: str, tree: int
-    ) -> list[str]:
+    def _entries_beyond(self, origin_region: str, root: str, tree: int) -> list[str]:
         """Entry agents of the regions that ours hands the root's frames to."""
         found: list[str] = []
         for region in self._regions.next_regions(origin_region):
             if region in self.closed_regions:
                 continue
-            names = [member.name for member in regions.get(region, ())]
+            names = self._names.get(region, [])
             wanted = self._ctx.settings.cross_region_fanout
             doors = trees.entries(names, root, tree, wanted)
             if any(self._suspected(name) for name in doors):

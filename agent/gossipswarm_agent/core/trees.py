@@ -13,6 +13,7 @@ Agents whose views differ for a moment compute different trees; what is missed t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import gcd
 from zlib import crc32
@@ -54,13 +55,20 @@ def children(position: int, roots: int, fanout: int, size: int) -> range:
 
 def home_children(names: Sequence[str], root: str, me: str, tree: int, fanout: int) -> list[str]:
     """Members of the root's own region that ``me`` forwards to; ``names`` is sorted and holds the root."""
-    others = [name for name in names if name != root]
-    if not others:
+    size = len(names) - 1
+    if size < 1:
         return []
-    order = Order(f"{root}/{tree}", len(others))
+    order = Order(f"{root}/{tree}", size)
+    gap = bisect_left(names, root)  # places are counted without the root
     if me == root:
-        return [others[order.place(p)] for p in range(min(fanout, len(others)))]
-    return _below(others, order, me, fanout, fanout)
+        below = range(min(fanout, size))
+    else:
+        index = bisect_left(names, me)
+        if index > size or names[index] != me:
+            return []
+        below = children(order.position(index - (index > gap)), fanout, fanout, size)
+    places = [order.place(position) for position in below]
+    return [names[place + (place >= gap)] for place in places]
 
 
 def entries(names: Sequence[str], root: str, tree: int, count: int) -> list[str]:
@@ -74,14 +82,11 @@ def entries(names: Sequence[str], root: str, tree: int, count: int) -> list[str]
 def away_children(
     names: Sequence[str], root: str, me: str, tree: int, fanout: int, count: int
 ) -> list[str]:
-    """Members of a region other than the root's that ``me``, one of them, forwards to."""
-    return _below(names, Order(f"{root}/{tree}", len(names)), me, min(count, len(names)), fanout)
-
-
-def _below(names: Sequence[str], order: Order, me: str, roots: int, fanout: int) -> list[str]:
-    try:
-        place = names.index(me)
-    except ValueError:
+    """Members of a region other than the root's that ``me``, one of them, forwards to; ``names`` is sorted."""
+    size = len(names)
+    index = bisect_left(names, me)
+    if index >= size or names[index] != me:
         return []
-    below = children(order.position(place), roots, fanout, len(names))
-    return [names[order.place(p)] for p in below]
+    order = Order(f"{root}/{tree}", size)
+    below = children(order.position(index), min(count, size), fanout, size)
+    return [names[order.place(position)] for position in below]

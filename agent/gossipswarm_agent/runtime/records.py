@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +36,10 @@ GATHER_SECONDS: Final = 1.0
 """Before the first record, so that it does not compete with the writes that it is about."""
 QUIET_SECONDS: Final = 5.0
 """Between two records of one kind by one agent; only the latest of what comes meanwhile is kept."""
+TURN_SECONDS: Final = 0.1
+"""For each agent, of the time over which origins that wait to report take their turns."""
+CALM_RATE: Final = 2.0
+"""Writes a second below which nobody needs to take turns."""
 LOOK_SECONDS: Final = 1.0
 """For how long an agent relies on being the recorder, or not."""
 
@@ -148,6 +154,9 @@ class Recorder:
         try:
             await asyncio.sleep(GATHER_SECONDS)
             while key in self._due:
+                if key.startswith(REPORTS_KEY) and not await self._has_turn(key):
+                    self._due.pop(key)
+                    break
                 mutation = Mutation("leaf", key, self._due.pop(key))
                 try:
                     await self._agent.write([mutation], system=True)
@@ -156,6 +165,26 @@ class Recorder:
                 await asyncio.sleep(QUIET_SECONDS)
         finally:
             self._writers.pop(key, None)
+
+    async def _has_turn(self, key: str) -> bool:
+        """Wait until the record may be renewed; False if somebody's newer figures are in it by then.
+
+        Where many write, their agents wake one after the other, and the first spares the others their turn:
+        any number of origins costs the swarm hardly more writes than one does.
+        """
+        node = self._agent.node
+        waited = False
+        while True:
+            held = self._agent.read(METRICS_KEY)
+            if held is not None and held.value["timestamp"] >= self._due[key]["timestamp"]:
+                return False
+            age = time.time() - held.updated_ms / 1000 if held is not None else QUIET_SECONDS
+            rest = QUIET_SECONDS - age if age >= 0 else 0.0
+            if rest <= 0 and (waited or node.relay.rate() < CALM_RATE):
+                return True
+            waited = True
+            turns = TURN_SECONDS * node.membership.size
+            await asyncio.sleep(max(rest, 0.0) + random.uniform(0, turns))
 
     async def close(self) -> None:
         """Record nothing any more."""
