@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from gossipswarm_agent.core.messages import MemberRecord, Members
 from gossipswarm_agent.core.node import Node
@@ -61,6 +62,10 @@ def introduce(world: World) -> None:
         world.hand_over(agent, Members("introduction", records, flood=False))
 
 
+FURTHER_TREES: Final = 0.05
+"""Seconds after a write is everywhere within which its further trees have brought their copies."""
+
+
 def measure(
     agents: int, seed: int, settings: Settings, *, writes: int = 5, away: Link = HOME,
     loss: float = 0.0, partition: bool = False,
@@ -77,6 +82,7 @@ def measure(
         sent, sent_bytes, begun = world.network.sent, world.network.bytes, world.now
         world.write(name, f"scaling.{index}", index, traced=True)
         world.run_until(lambda node=node: _complete(node), 60.0)  # type: ignore[misc]
+        world.run(FURTHER_TREES)
         lasted = world.now - begun
         report = node.receipts.report(node.receipts.latest(1)[0])
         assert report is not None

@@ -67,8 +67,9 @@ class Spread:
     def tick(self) -> None:
         """Start the further trees that are due."""
         while self._lagging and self._lagging[0][0] <= self._ctx.now.mono:
-            _, frame, hop, byte = self._lagging.popleft()
-            self._start(frame, hop, byte)
+            _, frame, hop, tree = self._lagging.popleft()
+            self._start(frame, hop, tree)
+            self._follow(frame, hop, tree + 1)
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -78,12 +79,17 @@ class Spread:
             self._start(frame, hop, 1 | HOME_ONLY)
             return
         self._start(frame, hop, 1)
-        for tree in range(2, self._ctx.settings.redundancy + 1):
-            if len(self._lagging) >= LAGGING_LIMIT:
-                self._start(frame, hop, tree)
-            else:
-                due = self._ctx.now.mono + TREE_LAG * (tree - 1)
-                self._lagging.append((due, frame, hop, tree))
+        self._follow(frame, hop, 2)
+
+    def _follow(self, frame: Frame, hop: int, tree: int) -> None:
+        """Start the frame's next tree a little later, if there is one."""
+        if tree > self._ctx.settings.redundancy:
+            return
+        if len(self._lagging) >= LAGGING_LIMIT:
+            self._start(frame, hop, tree)
+            self._follow(frame, hop, tree + 1)
+        else:
+            self._lagging.append((self._ctx.now.mono + TREE_LAG, frame, hop, tree))
 
     def _start(self, frame: Frame, hop: int, byte: int) -> None:
         targets = self._targets_of(self._ctx.name, byte)
