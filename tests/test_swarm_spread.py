@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gossipswarm_agent.core.messages import Delta, decode, encode
+from gossipswarm_agent.core.messages import Delta, LinkState, decode, encode
 from gossipswarm_agent.core.receipts import ASK_AFTER
 from gossipswarm_agent.core.settings import Settings, merge
 from gossipswarm_simulator.network import Link, Network
 from gossipswarm_simulator.scaling import measure, settled_world
-from gossipswarm_simulator.world import World
+from gossipswarm_simulator.world import EPOCH_MS, World
 from worlds import REGIONS, small_world
 
 
@@ -212,6 +212,14 @@ def test_a_write_that_repair_brings_before_the_tree_is_receipted_when_the_tree_c
     [dot] = origin.receipts.latest(1)
     took = world.run_until(lambda: origin.receipts.report(dot, 1.0).converged, 1.0)
     assert took < min(ASK_AFTER), "nobody had to be asked"
+
+
+def test_an_agent_that_alone_believes_in_a_cut_reaches_every_region_at_once() -> None:
+    world = small_world(5, per_region=5)
+    clock = (EPOCH_MS + 10_000) << 16
+    stale = LinkState("us-east-2", "us-east", clock, ["us-west"])
+    world.hand_over(world.agents["us-east-1"], stale)
+    assert seconds_to_all(world) < 0.02
 
 
 def test_losing_the_active_relay_under_load_loses_nothing() -> None:

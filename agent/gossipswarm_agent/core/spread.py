@@ -175,9 +175,13 @@ class Spread:
     def _entries_beyond(self, origin_region: str, root: str, tree: int) -> list[str]:
         """Entry agents of the regions that ours hands the root's frames to."""
         found: list[str] = []
-        for region in self._regions.next_regions(origin_region):
-            if region in self.closed_regions:
-                continue
+        onward = set(self._regions.next_regions(origin_region))
+        if origin_region == self._ctx.region:
+            # Also where the link is said to be down: views differ for a moment after it went or came, and
+            # who believes in a link that its sender does not would wait for a transit that nobody makes.
+            onward.update(self._names)
+            onward.discard(origin_region)
+        for region in sorted(onward - self.closed_regions):
             names = self._names.get(region, [])
             wanted = self._ctx.settings.cross_region_fanout
             doors = trees.entries(names, root, tree, wanted)
