@@ -26,8 +26,9 @@ from gossipswarm_agent.core.events import (
     Tick,
 )
 from gossipswarm_agent.core.frames import Address, Frame, Inbound
+from gossipswarm_agent.core.identity import NodeIdentity
 from gossipswarm_agent.core.messages import Batch, Message, decode, encode
-from gossipswarm_agent.core.node import Node, NodeIdentity
+from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.settings import Settings
 from gossipswarm_simulator.network import Network
 

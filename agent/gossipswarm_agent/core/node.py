@@ -69,7 +69,6 @@ _REPLICATION: Final = (
 _EVERYDAY: Final = frozenset((wire.Ping, wire.Ack, wire.Heartbeat))
 """Messages that idle agents exchange all the time; they concern nobody but membership and regions."""
 
-__all__ = ["Node", "NodeIdentity"]
 
 _Handler: TypeAlias = Callable[[Any, Member], None]
 
@@ -175,11 +174,6 @@ class Node:
     def counters(self) -> dict[str, int]:
         """Monotonic counters of the core, for the metrics."""
         return self._ctx.counters
-
-    @property
-    def awaiting_release(self) -> frozenset[str]:
-        """Regions that could be merged with but wait for an operator (``healing_strategy: manual``)."""
-        return self.meetings.waiting
 
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """What happens because of ``event``. Never raises on bytes from outside."""

@@ -6,7 +6,8 @@ import random
 import time
 from concurrent.futures import Executor
 
-from gossipswarm_agent.core.node import Node, NodeIdentity
+from gossipswarm_agent.core.identity import NodeIdentity
+from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.settings import DEFAULTS, InvalidSetting, Settings, merge
 from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError
