@@ -75,6 +75,28 @@ async def test_a_scope_without_a_token_is_open():
         assert (await agent.ask("PUT", "/v1/state/a", 1)).status == 401
 
 
+async def test_a_token_also_comes_in_a_header_that_proxies_leave_alone():
+    async with one_agent(tokens=TOKENS) as agent:
+        for token, reads, writes in [
+            ("writes-too", 200, 200),
+            ("reads-only", 200, 403),
+            ("wrong", 401, 401),
+            ("", 401, 401),
+        ]:
+            headers = {"X-Gossipswarm-Token": token}
+            assert (await agent.ask("GET", "/v1/agent", headers=headers)).status == reads
+            assert (await agent.ask("PUT", "/v1/state/a", 1, headers=headers)).status == writes
+
+
+async def test_the_header_of_its_own_counts_where_both_are_there():
+    async with one_agent(tokens=TOKENS) as agent:
+        of_somebody_else = {"Authorization": "Bearer of-the-proxy"}
+        both = {**of_somebody_else, "X-Gossipswarm-Token": "reads-only"}
+        assert (await agent.ask("GET", "/v1/agent", headers=both)).status == 200
+        wrong = {**READER, "X-Gossipswarm-Token": "wrong"}
+        assert (await agent.ask("GET", "/v1/agent", headers=wrong)).status == 401
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 async def test_probes_need_no_token(path):
     async with one_agent(tokens=TOKENS) as agent:

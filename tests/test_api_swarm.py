@@ -42,6 +42,13 @@ async def test_an_agent_says_who_it_is_and_how_it_fares(tmp_path):
         assert (found.leaves, found.tombstones, found.sequence) == (1, 1, 2)
         assert len(found.state_hash) == 16
         assert found.journal.bytes > 0
+        assert found.groups == [["us-east"]]
+        assert found.newest_trace is None
+
+        written = await agent.ask("PUT", "/v1/state/app.c?trace=1", 3)
+        newest = (await _get(agent, "/v1/agent", types.AgentInfo)).newest_trace
+        assert newest is not None
+        assert (newest.key, newest.dot) == ("app.c", written.document["dot"])
 
 
 async def test_agents_that_hold_the_same_have_the_same_state_hash():

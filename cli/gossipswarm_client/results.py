@@ -179,8 +179,10 @@ class AgentInfo(Document):
     held: int
     sequence: int
     members_alive: int
+    groups: list[list[str]]
     degraded: bool
     settings_version: int
+    newest_trace: dict[str, str] | None
     started_at: str
     labels: dict[str, str]
     version: str

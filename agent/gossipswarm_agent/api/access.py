@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -15,6 +16,9 @@ from gossipswarm_agent.runtime.config import Tokens
 
 Scope: TypeAlias = Literal["open", "read", "write"]
 """``open`` needs no credential; the write token also reads."""
+
+TOKEN_HEADER: Final = "X-Gossipswarm-Token"  # noqa: S105 - a name, not a token
+"""Takes the token where a proxy keeps Authorization to itself, as the Kubernetes API server does."""
 
 
 class Gate:
@@ -42,17 +46,18 @@ class Gate:
         needed = self._read if scope == "read" else self._write
         if needed is None:
             return
-        kind, _, credential = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        presented = credential.strip().encode(errors="replace")
-        if kind.lower() != "bearer" or not presented:
-            raise _unauthorised("a bearer token is required: Authorization: Bearer <token>")
+        presented = _presented(headers)
+        if not presented:
+            raise _unauthorised(
+                f"a token is required: Authorization: Bearer <token>, or {TOKEN_HEADER}: <token>"
+            )
         writes = self._write is not None and hmac.compare_digest(presented, self._write)
         reads = self._read is not None and hmac.compare_digest(presented, self._read)
         if writes or (reads and scope == "read"):
             return
         if reads:
             raise Problem(403, "forbidden", "this token may read; the write token is required here")
-        raise _unauthorised("the bearer token is not one of this agent's")
+        raise _unauthorised("the token is not one of this agent's")
 
     def _refuse_foreign(self, request: web.BaseRequest) -> None:
         """A browser names the page that asks; a page served elsewhere may not steer an agent.
@@ -67,6 +72,16 @@ class Gate:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Problem(403, "foreign-origin", f"requests from pages of {origin!r} are refused")
+
+
+def _presented(headers: Mapping[str, str]) -> bytes:
+    """The token that the request carries; empty without one."""
+    given = headers.get(TOKEN_HEADER)
+    if given is None:
+        kind, _, given = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if kind.lower() != "bearer":
+            return b""
+    return given.strip().encode(errors="replace")
 
 
 def _unauthorised(detail: str) -> Problem:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from gossipswarm_agent.api import types
+from gossipswarm_agent.api.access import TOKEN_HEADER
 from gossipswarm_agent.api.examples import EXAMPLES
 from gossipswarm_agent.api.operations import Operation
 from gossipswarm_agent.api.problems import CONTENT_TYPE as PROBLEM
@@ -62,7 +63,13 @@ def document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "Where the listener wants one: the read or the write token.",
-                }
+                },
+                "header": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": TOKEN_HEADER,
+                    "description": "The same token, for proxies that keep Authorization to themselves.",
+                },
             },
         },
     }
@@ -80,7 +87,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "operationId": _operation_id(operation),
         "summary": operation.summary,
         "tags": [operation.tag],
-        "security": [] if operation.scope == "open" else [{"bearer": []}, {}],
+        "security": [] if operation.scope == "open" else [{"bearer": []}, {"header": []}, {}],
         "responses": _responses(operation),
     }
     if operation.scope != "open":

@@ -34,6 +34,7 @@ def agent_info(agent: Agent) -> types.AgentInfo:
     node, state, config = agent.node, agent.node.state, agent.config
     me = node.membership.me
     journal = agent.journal_status
+    newest = node.receipts.newest()
     return types.AgentInfo(
         name=config.name,
         region=config.region,
@@ -52,8 +53,12 @@ def agent_info(agent: Agent) -> types.AgentInfo:
         held=state.held_count,
         sequence=state.sequence,
         members_alive=node.membership.size,
+        groups=[list(group) for group in node.regions.groups()],
         degraded=node.parameters.degraded,
         settings_version=node.parameters.version,
+        newest_trace=types.NewestTrace(newest[0], newest[1], timestamp(newest[2]))
+        if newest
+        else None,
         started_at=timestamp(agent.started_ms),
         labels=config.labels,
         version=_VERSION,

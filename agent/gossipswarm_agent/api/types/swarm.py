@@ -21,6 +21,14 @@ class JournalInfo(Body, frozen=True):
     ]
 
 
+class NewestTrace(Body, frozen=True):
+    """The newest traced write of an agent, the swarm's own left aside."""
+
+    dot: str
+    key: str
+    started_at: Timestamp
+
+
 class AgentInfo(Body, frozen=True):
     """What one agent says of itself."""
 
@@ -43,8 +51,12 @@ class AgentInfo(Body, frozen=True):
     held: Annotated[int, Meta(description="rows kept aside because their clock is ahead")]
     sequence: Count
     members_alive: Annotated[int, Meta(description="this agent included")]
+    groups: Annotated[
+        list[list[str]], Meta(description="regions that hear each other; several while cut")
+    ]
     degraded: bool
     settings_version: Count
+    newest_trace: NewestTrace | None
     started_at: Timestamp
     labels: dict[str, str]
     version: str
