@@ -33,7 +33,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@PYTHONPATH=agent:cli $(BIN)/lint-imports
+	@PYTHONPATH=agent:cli:operator $(BIN)/lint-imports
 
 fmt: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
