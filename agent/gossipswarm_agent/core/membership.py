@@ -471,10 +471,11 @@ class Membership:
 
     def _forget(self) -> None:
         """Drop who is gone and, as declared, does not come back."""
+        if self.declared is None:
+            return
         now = self._ctx.now.mono
-        for member in list(self.members.values()):
-            if self._is_declared(member.name):
-                continue
+        for name in sorted(self.members.keys() - self.declared.keys()):
+            member = self.members[name]
             if member.status >= DEAD and now - member.since >= FORGET_AFTER:
                 self._forgotten.remember(member.name, member.incarnation)
                 self._table.drop(member.name)

@@ -225,10 +225,10 @@ class Node:
             if min(keys) <= SETTINGS_END and any(key.startswith(SETTINGS_KEY) for key in keys):
                 self.parameters.apply()
         self.meetings.watch()
-        self.collector.watch()
         links = self.membership.version, self.regions.version
         if self._busied or links != self._links:
             self._busied, self._links = False, links
+            self.collector.watch()
             self._calm_until = min(
                 self.spread.deadline,
                 self.relay.deadline,
