@@ -107,6 +107,33 @@ async def test_slashes_in_a_key_need_no_escape(agent):
     assert (await agent.ask("GET", "/v1/state/coordination%2Fgossip%2Fmetrics")).status == 200
 
 
+async def test_a_key_may_stand_in_the_query_where_a_proxy_might_tidy_up_the_path(agent):
+    where = "/v1/state?key=" + quote("a//b/./c", safe="")
+
+    written = await agent.ask("PUT", f"{where}&trace=1", {"c": 1})
+    await agent.ask("PATCH", where, {"d": 2})
+
+    assert written.document["key"] == "a//b/./c"
+    assert (await agent.ask("GET", where)).document["value"] == {"c": 1, "d": 2}
+    assert (await agent.ask("GET", f"{where}&keys")).document["keys"] == [
+        "a//b/./c.c",
+        "a//b/./c.d",
+    ]
+    assert (await agent.ask("DELETE", where)).document["changed"] == 2
+    assert (await agent.ask("GET", where)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [("/v1/state/a?key=b", 400, "two-keys"), ("/v1/state", 422, "invalid-key")],
+)
+async def test_a_write_names_one_key(agent, path, status, reason):
+    answer = await agent.ask("PUT", path, 1)
+
+    assert (answer.status, answer.reason) == (status, reason)
+    assert agent.agent.read("") is None
+
+
 async def test_the_root_reads_everything_but_the_swarms_own_keys(agent):
     await agent.ask("PUT", "/v1/state/a", 1)
     await agent.ask("PUT", "/v1/state/b.c", 2)

@@ -92,7 +92,9 @@ async def test_a_value_is_set_read_patched_and_deleted(connect):
         assert await client.find("app.config") is None
 
 
-@pytest.mark.parametrize("key", ["file-metadata/a b.py", r"host\.name", "ключ", "50%", "a?b#c&d"])
+@pytest.mark.parametrize(
+    "key", ["file-metadata/a b.py", r"host\.name", "ключ", "50%", "a?b#c&d", "/a//b/./c/"]
+)
 async def test_any_key_travels(connect, key):
     async with one_agent() as agent, connect(agent) as client:
         await client.set(key, "täxt\n")

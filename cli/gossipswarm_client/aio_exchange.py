@@ -211,7 +211,7 @@ class AsyncExchange:
         headers = {"Accept": "text/event-stream"}
         if last_id:
             headers["Last-Event-ID"] = last_id
-        where = self._url(calls.target(calls.state_path(prefix), watch=True))
+        where = self._url(calls.state_target(prefix, watch=True))
         try:
             async with asyncio.timeout(min(self.timeout, ends - monotonic())):
                 response = await self._open().get(where, headers=headers)

@@ -19,6 +19,8 @@ GRACE = 5.0
 """Seconds that the answer may take beyond what the agent was asked to wait."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+_TIDIED = frozenset(("", ".", ".."))
+"""Parts of a path that stand for something else."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -113,19 +115,26 @@ def problem_of(body: bytes, content_type: str) -> dict[str, Any]:
 # State
 
 
-def state_path(key: str) -> str:
-    """The path of a key."""
-    return f"/v1/state/{quote(key)}" if key else "/v1/state"
+def state_target(key: str, **query: Any) -> str:
+    """Path and query of a key.
+
+    What a proxy might tidy up, such as double slashes or ``..``, travels in the query.
+    """
+    if not key:
+        return target("/v1/state", **query)
+    if any(part in _TIDIED for part in key.split("/")):
+        return target("/v1/state", key=key, **query)
+    return target(f"/v1/state/{quote(key)}", **query)
 
 
 def get(key: str) -> Call[results.Value]:
     """Read a value."""
-    return Call("GET", target(state_path(key)), results.Value)
+    return Call("GET", state_target(key), results.Value)
 
 
 def keys(prefix: str, limit: int, after: str) -> Call[tuple[list[str], str | None]]:
     """A page of keys, and where the next begins."""
-    wanted = target(state_path(prefix), keys=True, limit=limit, after=after or None)
+    wanted = state_target(prefix, keys=True, limit=limit, after=after or None)
     return Call("GET", wanted, lambda page: (page["keys"], page["next"]))
 
 
@@ -157,8 +166,8 @@ def write(
         headers["If-Match"] = _quoted(conditions.if_match)
     if conditions.if_none_match is not None:
         headers["If-None-Match"] = _quoted(conditions.if_none_match)
-    where = target(
-        state_path(key),
+    where = state_target(
+        key,
         op=op,
         trace=conditions.trace,
         wait="converged" if waits else None,

@@ -157,7 +157,7 @@ class Exchange:
         if last_id:
             headers["Last-Event-ID"] = last_id
         connection.deadline = min(ends, monotonic() + self.timeout)
-        where = calls.target(calls.state_path(prefix), watch=True)
+        where = calls.state_target(prefix, watch=True)
         connection.send("GET", where, headers, None)
         response = connection.receive()
         if response.status != 200:

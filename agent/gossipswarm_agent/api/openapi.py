@@ -127,7 +127,10 @@ def _query(operation: Operation) -> Iterable[dict[str, Any]]:
         [operation.query], ref_template=_REFERENCE
     )
     schema = components[reference["$ref"].rpartition("/")[2]]
+    in_path = re.findall(r"\{(\w+)\}", operation.path)
     for name, described in schema["properties"].items():
+        if name in in_path:
+            continue
         plain = {key: value for key, value in described.items() if key != "description"}
         yield {
             "name": name,

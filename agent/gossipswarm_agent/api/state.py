@@ -31,8 +31,8 @@ _NEAR_KEYS: Final = 1000
 
 async def read(call: Call) -> web.StreamResponse:
     """GET: one value, a page of keys, or a watch."""
-    key = call.key()
     wanted = call.parameters(ReadParameters) if call.query else _READ
+    key = _key(call, wanted)
     if key:
         key = paths.check(key, system=True)
     if wanted.watch and call.request.method != hdrs.METH_HEAD:
@@ -62,6 +62,13 @@ async def read(call: Call) -> web.StreamResponse:
         )
     )
     return _answer(body, etag)
+
+
+def _key(call: Call, wanted: ReadParameters | WriteParameters) -> str:
+    """The key that is meant. Raises Problem 400 where path and query both name one."""
+    if call.tail and wanted.key:
+        raise Problem(400, "two-keys", "the path names a key, and the query names another one")
+    return wanted.key or call.key()
 
 
 def _list_keys(call: Call, prefix: str, wanted: ReadParameters) -> web.Response:
@@ -115,7 +122,7 @@ async def _write(
     call: Call, op: str, wanted: WriteParameters, sent: tuple[object, bytes]
 ) -> web.Response:
     agent = call.agent
-    key = call.key()
+    key = _key(call, wanted)
     value, body = sent
     given_id = call.request_id()
     request_id = None if given_id is None else _write_id(given_id, op, key, body)

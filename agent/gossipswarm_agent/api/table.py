@@ -40,35 +40,36 @@ for _path in ("/v1/state", "/v1/state/{key}"):
         answers={JSON: types.Value | types.Keys, _EVENTS: types.Changed},
         problems=(304, 400, 404, 422, 429),
     )
-_state(
-    "PUT",
-    "/v1/state/{key}",
-    state.put,
-    summary="Replace the subtree at a key",
-    query=types.PutParameters,
-    body=object,
-    headers=_WRITE_HEADERS,
-    problems=_WRITE_PROBLEMS,
-)
-_state(
-    "PATCH",
-    "/v1/state/{key}",
-    state.patch,
-    summary="Merge into the subtree at a key (RFC 7396)",
-    query=types.WriteParameters,
-    body=object,
-    headers=_WRITE_HEADERS,
-    problems=_WRITE_PROBLEMS,
-)
-_state(
-    "DELETE",
-    "/v1/state/{key}",
-    state.delete,
-    summary="Delete a key and all below it",
-    query=types.WriteParameters,
-    headers=_WRITE_HEADERS,
-    problems=_WRITE_PROBLEMS,
-)
+    _state(
+        "PUT",
+        _path,
+        state.put,
+        summary="Replace the subtree at a key",
+        query=types.PutParameters,
+        body=object,
+        headers=_WRITE_HEADERS,
+        problems=_WRITE_PROBLEMS,
+    )
+    _state(
+        "PATCH",
+        _path,
+        state.patch,
+        summary="Merge into the subtree at a key (RFC 7396)",
+        query=types.WriteParameters,
+        body=object,
+        headers=_WRITE_HEADERS,
+        problems=_WRITE_PROBLEMS,
+    )
+    _state(
+        "DELETE",
+        _path,
+        state.delete,
+        summary="Delete a key and all below it",
+        query=types.WriteParameters,
+        headers=_WRITE_HEADERS,
+        problems=_WRITE_PROBLEMS,
+    )
+
 _add(
     "POST",
     "/v1/batch",

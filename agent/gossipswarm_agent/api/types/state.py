@@ -62,9 +62,18 @@ class Changed(Body, frozen=True):
     origin: str
 
 
+Key = Annotated[
+    str,
+    Meta(
+        description="the key, where the path does not name it: no proxy on the way can tidy up its slashes"
+    ),
+]
+
+
 class ReadParameters(Body, frozen=True):
     """Query of a read."""
 
+    key: Key = ""
     keys: Annotated[bool, Meta(description="list the keys below, not their values")] = False
     limit: Annotated[int, Meta(ge=1, le=MAX_LISTED_KEYS, description="keys of one page")] = 1000
     after: Annotated[str, Meta(description="list from behind this key")] = ""
@@ -80,6 +89,7 @@ class ReadParameters(Body, frozen=True):
 class WriteParameters(Body, frozen=True):
     """Query of a write."""
 
+    key: Key = ""
     trace: Annotated[bool, Meta(description="ask every agent for a receipt of this write")] = False
     wait: Annotated[
         Literal["converged"] | None,
