@@ -150,6 +150,24 @@ def test_numeric_ipv6_seeds_stand_in_brackets() -> None:
     ]
 
 
+def test_a_service_is_a_seed_and_a_host_of_that_name_still_is_one() -> None:
+    name = "_gossip-udp._udp.swarm-east.default.svc"
+    assert parse_seeds([f"us-east=srv:{name}", f"srv:{name}.", "srv:7600"]) == [
+        Seed(name, 0, "us-east", srv=True),
+        Seed(f"{name}.", 0, srv=True),
+        Seed("srv", 7600),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["srv:gossip.example", "srv:_gossip._sctp.example", "srv:_a._udp.", "r=srv:_a._udp.b:7600"],
+)
+def test_what_names_no_service_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not host:port or srv:_service\._udp\.name"):
+        parse_seeds([text])
+
+
 def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("\n")
     with pytest.raises(ConfigError, match="holds no key"):

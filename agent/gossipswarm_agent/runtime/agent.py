@@ -325,14 +325,20 @@ class Agent:
 
     async def set_peers(self, seeds: Sequence[Seed], declared: dict[str, str] | None) -> None:
         """Where to look for the swarm from now on, and who ought to be in it."""
-        if self._seeds is not None:
-            await self._seeds.close()
+        former = self._seeds
+        if former is not None:
+            await former.close()
         self._declared = declared
-        self._seeds = SeedResolver(seeds, self._found_seeds, self._rng)
+        self._seeds = SeedResolver(seeds, self._found_seeds, self._rng, former=former)
         await self._seeds.start()
 
     def _found_seeds(self, addresses: tuple[Address, ...]) -> None:
         self._driver.handle_all((PeerList(addresses, self._declared),))
+
+    @property
+    def seed_failures(self) -> int:
+        """Attempts to resolve a seed's name that failed."""
+        return 0 if self._seeds is None else self._seeds.failures
 
     def _region_of_address(self, address: Address) -> str | None:
         known = self.node.membership.region_of_address(address)

@@ -20,11 +20,13 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where somebody of the swarm may be found. A host name is resolved again and again, to all it stands for."""
+    """Where somebody of the swarm may be found. A name is resolved again and again, to all it stands for."""
 
     host: str
     port: int
     region: str | None = None
+    srv: bool = False
+    """``host`` is the name of a service (``_gossip-udp._udp.example``), whose SRV records say hosts and ports."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,6 +35,9 @@ _SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=[a-z]+://"
 )
 _SEED: Final = re.compile(r"(?:([^=@]+)[=@])?(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
+_SERVICE: Final = re.compile(
+    r"(?:([^=@]+)[=@])?srv:(_[A-Za-z0-9-]{1,62}\._(?:udp|tcp)(?:\.[A-Za-z0-9_-]{1,63})+\.?)"
+)
 
 
 def _field(text: str, **limits: Any) -> Any:
@@ -65,7 +68,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tls_certificate: Annotated[str | None, _field("PEM certificate chain of the API")] = None
     tls_key: Annotated[str | None, _field("PEM private key of the API")] = None
     seeds: Annotated[
-        list[str], _field("where to find the swarm: host:port or region=host:port")
+        list[str],
+        _field("where to find the swarm: host:port, region=host:port or region=srv:service"),
     ] = []
     declared: Annotated[
         dict[str, str] | None, _field("name=region of every agent that ought to exist")
@@ -267,12 +271,18 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
 
 
 def parse_seeds(seeds: Sequence[str]) -> list[Seed]:
-    """Seeds from ``host:port`` or ``region=host:port``. Raises ConfigError."""
+    """Seeds from ``host:port`` or ``srv:_service._udp.name``, after ``region=`` or not. Raises ConfigError."""
     parsed = []
     for text in seeds:
+        service = _SERVICE.fullmatch(text)
+        if service is not None and len(service[2]) < 255:
+            parsed.append(Seed(service[2], 0, service[1], srv=True))
+            continue
         found = _SEED.fullmatch(text)
         if found is None or not 0 < int(found[4]) < 65_536:
-            raise ConfigError(f"seeds: {text!r} is not host:port or region=host:port")
+            raise ConfigError(
+                f"seeds: {text!r} is not host:port or srv:_service._udp.name, after region= or not"
+            )
         parsed.append(Seed(found[2] or found[3], int(found[4]), found[1]))
     return parsed
 

@@ -148,6 +148,9 @@ class Metrics(Collector):
         depths.add_metric(["watchers"], len(agent.watchers))
         yield depths
         yield _counter("watchers_dropped", "Watchers that were too slow.", agent.watchers.dropped)
+        yield _counter(
+            "seed_failures", "Attempts to resolve a seed that failed.", agent.seed_failures
+        )
 
     def _members(self) -> Iterator[Metric]:
         node = self._agent.node

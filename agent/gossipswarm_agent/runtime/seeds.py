@@ -1,33 +1,23 @@
-"""Where to find the swarm: host names are resolved for ever, so halves that forgot each other meet again."""
+"""Where to find the swarm: names are resolved for ever, so halves that forgot each other meet again."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from gossipswarm_agent.core.frames import Address
 from gossipswarm_agent.runtime.config import Seed
+from gossipswarm_agent.runtime.lookups import LookupFailed, Lookups, is_numeric
 
 RESOLVE_SECONDS: Final = 5.0
 """Between two resolutions of the same names, on average."""
-LOOKUP_SECONDS: Final = 4.0
 ADDRESSES_LIMIT: Final = 64
 """Addresses taken from all names together; a headless service of a large swarm has hundreds."""
 
 _log = logging.getLogger(__name__)
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class SeedResolver:
@@ -38,59 +28,84 @@ class SeedResolver:
         seeds: Sequence[Seed],
         found: Callable[[tuple[Address, ...]], None],
         rng: random.Random,
+        *,
+        lookups: Lookups | None = None,
+        former: SeedResolver | None = None,
     ) -> None:
+        """``former``: what this one takes the place of; what it knew of seeds that stay is not forgotten."""
         self.regions: dict[Address, str] = {}
-        """Region of each seed that comes with one."""
+        """Region of each address whose seed comes with one."""
         self.failures = 0
-        """Names that could not be resolved, over all attempts."""
-        self._seeds = seeds
+        """Attempts to resolve a name that failed."""
+        self._seeds = list(dict.fromkeys(seeds))
         self._found = found
         self._rng = rng
-        self._last: tuple[Address, ...] | None = None
+        self._lookups = lookups or Lookups(rng)
+        self._known: dict[Seed, list[Address]] = {}
+        """What each seed stood for when it was last resolved."""
+        self._failing: set[Seed] = set()
+        if former is not None:
+            self.failures = former.failures
+            self._lookups = former._lookups
+            self._known = {
+                seed: former._known[seed] for seed in self._seeds if seed in former._known
+            }
+            self._failing = former._failing.intersection(self._seeds)
+        self._told: Mapping[Address, str | None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Tell the addresses known at once, and go on looking for the others."""
-        self._tell({(seed.host, seed.port): seed for seed in self._seeds if _is_numeric(seed.host)})
-        if any(not _is_numeric(seed.host) for seed in self._seeds):
-            self._task = asyncio.create_task(self._keep_resolving(), name="seeds")
+        names = []
+        for seed in self._seeds:
+            if is_numeric(seed.host):
+                self._known[seed] = [(seed.host, seed.port)]
+            else:
+                names.append(seed)
+        self._tell()
+        if names:
+            self._task = asyncio.create_task(self._keep_resolving(names), name="seeds")
 
-    async def _keep_resolving(self) -> None:
+    async def _keep_resolving(self, names: Sequence[Seed]) -> None:
         while True:
-            resolved: dict[Address, Seed] = {}
-            for seed in self._seeds:
-                for host in await self._resolve(seed.host):
-                    resolved[host, seed.port] = seed
-            self._tell(resolved)
+            # At a time: a name server that is silent about one of them does not hold up the others.
+            async with asyncio.TaskGroup() as group:
+                for seed in names:
+                    group.create_task(self._resolve(seed), name=f"seed {seed.host}")
             await asyncio.sleep(RESOLVE_SECONDS * self._rng.uniform(0.5, 1.5))
 
-    async def _resolve(self, host: str) -> list[str]:
-        if _is_numeric(host):
-            return [host]
-        loop = asyncio.get_running_loop()
+    async def _resolve(self, seed: Seed) -> None:
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                answers = await loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except OSError as error:  # TimeoutError is one
+            self._known[seed] = await self._lookups.addresses(seed)
+        except LookupFailed as failed:
+            # It keeps what it stood for: an outage of DNS is not one of ours.
             self.failures += 1
-            if self.failures == 1:
-                _log.warning("cannot resolve a seed", extra={"seed": host, "error": str(error)})
-            return []
-        return sorted({str(answer[4][0]) for answer in answers})
+            if seed not in self._failing:
+                self._failing.add(seed)
+                _log.warning(
+                    "cannot resolve a seed; going on trying",
+                    extra={"seed": seed.host, "error": str(failed)},
+                )
+        else:
+            if seed in self._failing:
+                self._failing.discard(seed)
+                _log.info("a seed resolves again", extra={"seed": seed.host})
+            self._tell()
 
-    def _tell(self, resolved: dict[Address, Seed]) -> None:
-        # A name that does not resolve now keeps what it stood for: an outage of DNS is not one of ours.
-        if not resolved and self._last:
+    def _tell(self) -> None:
+        resolved = {
+            address: seed.region for seed in self._seeds for address in self._known.get(seed, ())
+        }
+        if resolved == self._told:
             return
+        self._told = resolved
+        self.regions = {
+            address: region for address, region in resolved.items() if region is not None
+        }
         addresses = tuple(resolved)
         if len(addresses) > ADDRESSES_LIMIT:
             addresses = tuple(self._rng.sample(addresses, ADDRESSES_LIMIT))
-        self.regions.update(
-            {address: seed.region for address, seed in resolved.items() if seed.region is not None}
-        )
-        if addresses != self._last:
-            self._last = addresses
-            self._found(addresses)
+        self._found(addresses)
 
     async def close(self) -> None:
         """Look no further."""
