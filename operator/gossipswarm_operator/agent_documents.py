@@ -50,6 +50,13 @@ class Journal(msgspec.Struct, frozen=True):
     trouble: str | None
 
 
+class Trace(msgspec.Struct, frozen=True):
+    """A traced write, of which ``receipts`` tells more."""
+
+    dot: str
+    started_at: str
+
+
 class AgentInfo(msgspec.Struct, frozen=True):
     """GET /v1/agent."""
 
@@ -66,6 +73,11 @@ class AgentInfo(msgspec.Struct, frozen=True):
     settings_version: int
     version: str
     journal: Journal
+    started_at: str
+    groups: list[list[str]]
+    """Regions that hear each other; several while cut."""
+    newest_trace: Trace | None = None
+    """The newest traced write of somebody at this agent."""
 
 
 class Member(msgspec.Struct, frozen=True):
