@@ -234,7 +234,7 @@ def test_members_of_a_removed_region_beyond_a_cut_are_forgotten():
     world.crash(*(agent.name for agent in world.running() if agent.ctx.region == "us-west"))
     declare(world, [agent.name for agent in east])
 
-    world.run_until(lambda: all(a.regions.groups() == (("us-east",),) for a in east), 6.0, 0.1)
+    world.run_until(lambda: all(a.regions.groups() == (("us-east",),) for a in east), 7.0, 0.1)
     assert all(agent.membership.size == 10 for agent in east)
 
 

@@ -41,6 +41,8 @@ SMALLEST_RING: Final = 4
 LAG_LIMIT: Final = 2.0
 """Seconds of patience that a member's own report of being late may buy it."""
 LAG_DECAY: Final = 0.9
+MOMENTS: Final = 200
+"""Probes are sent at multiples of this many milliseconds, unless they are more frequent."""
 PLAN_DELAY: Final = 0.02
 """Seconds during which changes of the ring are gathered before the next probe is planned anew."""
 ERRANDS: Final = 1024
@@ -226,6 +228,8 @@ class Prober:
         for number in range(current, current + 2 * factor + 2):
             target = self._target(number)
             at = (number + (target.phase if target is not None else 0.0)) * interval
+            # The agents of one machine act together, which costs half of what waking one by one does.
+            at -= at % MOMENTS if interval >= 2 * MOMENTS else 0
             if number % factor == 0 and at > wall and (number, target) != self._probed:
                 self._planned = (number, target)
                 self._next_probe = self._ctx.now.mono + (at - wall) / 1000
