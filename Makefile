@@ -5,8 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_FUZZ ?= 60
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+OPERATOR_IMAGE ?= gossipswarm-operator:$(VERSION)
+AGENT_IMAGE ?= gossipswarm-agent:$(VERSION)
+BASE_IMAGE ?=
+DOCKER_BUILD ?= docker build
 
-.PHONY: help setup demo demo-down test lint fmt bench fuzz docs lock clean
+.PHONY: help setup demo demo-down test lint fmt bench fuzz docs manifests images e2e-smoke lock clean
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +52,16 @@ fuzz: $(STAMP) ## Explore random schedules of faults for SECONDS_OF_FUZZ (60); p
 
 docs: $(STAMP) ## Write the reference pages from the program
 	@$(BIN)/python docs/generate.py
+
+manifests: $(STAMP) ## Renew what follows from the CRDs, the roles and the chart; needs helm
+	@$(BIN)/python charts/generate.py
+
+images: ## Build OPERATOR_IMAGE and AGENT_IMAGE, FROM BASE_IMAGE if it is set, with DOCKER_BUILD (docker build)
+	$(DOCKER_BUILD) -f Containerfile --target operator -t $(OPERATOR_IMAGE) $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) .
+	$(DOCKER_BUILD) -f Containerfile --target agent -t $(AGENT_IMAGE) $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) .
+
+e2e-smoke: $(STAMP) ## Install, use, upgrade and remove everything on the cluster E2E_CONTEXT; see e2e/settings.py
+	@$(BIN)/python -m e2e.smoke
 
 lock: ## Resolve the dependencies again and write the hashes
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
