@@ -3,7 +3,34 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+import kube
 
 # A shell ignores interrupts on behalf of its background jobs, and children would inherit that: what Ctrl-C
 # does to the programs under test must not depend on how the tests were started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube.Cluster]:
+    """A real API server with our CRDs, without nodes. Skips where its programs are not to be found."""
+    try:
+        kube.assets()
+    except LookupError as missing:
+        pytest.skip(f"NOT TESTED against a real API server: {missing}")
+    running = kube.Cluster(tmp_path_factory.mktemp("kube"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def namespace(cluster: kube.Cluster) -> Iterator[str]:
+    """A namespace of this test alone."""
+    with cluster.namespace() as name:
+        yield name
