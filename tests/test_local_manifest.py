@@ -43,9 +43,10 @@ def test_gossip_parameters_get_the_agents_names_and_numbers():
         "fanout": 4,
         "antiEntropyInterval": "10s",
         "convergenceThreshold": "0.95",
-        "mode": "push-pull",
+        "mode": "PushPull",
         "interval": "100ms",
-        "antiEntropy": True,
+        "antiEntropy": "Enabled",
+        "conflictPolicies": [{"prefix": "counters", "resolution": "Max"}],
     }
     assert parse(manifest(gossip=gossip)).settings == {
         "fanout": 4,
@@ -54,26 +55,39 @@ def test_gossip_parameters_get_the_agents_names_and_numbers():
         "mode": "push-pull",
         "interval": 100,
         "anti_entropy": True,
+        "conflict_resolution_prefixes": {"counters": "max"},
     }
 
 
-@pytest.mark.parametrize("value", ["Disabled", {"mode": "Disabled"}, False])
-def test_encryption_can_be_turned_off(value):
-    assert parse(manifest(encryption=value)).encryption is False
+def test_what_the_crd_has_above_gossip_is_read_there():
+    desired = parse(manifest(durability="Memory", maxAgents=7))
+    assert (desired.settings, desired.max_agents) == ({"durability": "memory"}, 7)
 
 
-def test_encryption_with_a_secret_is_on():
-    assert parse(manifest(encryption={"secret": "keys"})).encryption is True
+def test_encryption_can_be_turned_off():
+    assert parse(manifest(encryption={"mode": "Disabled"})).encryption is False
+
+
+def test_encryption_with_a_secret_is_on_and_its_secret_ignored():
+    desired = parse(manifest(encryption={"secretName": "keys"}))
+    assert (desired.encryption, desired.ignored) == (True, ("spec.encryption.secretName",))
 
 
 def test_what_only_a_cluster_understands_is_named_and_ignored():
     regions = [{"name": "us-east", "nodeSelector": {"zone": "a"}}]
-    desired = parse(manifest(regions=regions, storage={"size": "1Gi"}))
-    assert desired.ignored == ("spec.storage", "spec.regions[0].nodeSelector")
+    desired = parse(manifest(regions=regions, storage={"size": "1Gi"}, reconciliation="Paused"))
+    assert desired.ignored == (
+        "spec.storage",
+        "spec.reconciliation",
+        "spec.regions[0].nodeSelector",
+    )
 
 
 def test_a_misspelt_field_gets_a_suggestion():
     assert refusal(manifest(replicasPerRegoin=3)).hint == "did you mean replicasPerRegion?"
+    assert refusal(manifest(gossip={"fanuot": 3})).hint == "did you mean fanout?"
+    assert "it is spec.maxAgents" in refusal(manifest(gossip={"maxAgents": 3})).hint
+    assert "unknown field spec.paused" in refusal(manifest(paused=True)).message
     error = refusal(manifest(regions=[{"name": "a", "replica": 3}]))
     assert (error.message, error.hint) == (
         "unknown field spec.regions[0].replica",
@@ -95,7 +109,15 @@ def test_a_misspelt_field_gets_a_suggestion():
         ({"regions": [{"name": "US East"}]}, "'US East' is no valid name for a region"),
         ({"regions": [{"name": "a", "replicas": 9}], "maxAgents": 5}, "9 replicas"),
         ({"gossip": []}, "spec.gossip must be an object, not a list"),
-        ({"encryption": "perhaps"}, "expected mode Enabled or Disabled"),
+        ({"gossip": {"mode": "push-pull"}}, "spec.gossip.mode: expected Push, Pull or PushPull"),
+        ({"gossip": {"antiEntropy": True}}, "antiEntropy: expected Enabled or Disabled"),
+        ({"gossip": {"interval": 100}}, "interval: expected a duration with a unit"),
+        ({"gossip": {"regionAffinity": 0.7}}, "regionAffinity: expected a decimal in quotes"),
+        ({"gossip": {"fanout": "3"}}, "fanout: expected a whole number"),
+        ({"gossip": {"conflictPolicies": {"a": "Max"}}}, "expected a list of prefixes"),
+        ({"durability": "fsync"}, "spec.durability: expected Fsync or Memory, not 'fsync'"),
+        ({"encryption": {"mode": "Perhaps"}}, "mode: expected Enabled or Disabled"),
+        ({"encryption": "Disabled"}, "spec.encryption must be an object, not a string"),
     ],
 )
 def test_an_invalid_field_is_named_with_what_was_expected(spec, message):

@@ -6,11 +6,11 @@ answer, so that one file serves both.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gossipctl import spelling
 from gossipctl.local.errors import USAGE, LocalError, suggestion
 from gossipctl.local.layout import check_label
 
@@ -35,20 +35,17 @@ _CLUSTER_FIELDS: Final = {
     "image",
     "networkPolicy",
     "nodeSelector",
-    "paused",
     "pdb",
     "podTemplate",
+    "reconciliation",
     "storage",
     "tolerations",
     "topologySpreadConstraints",
     "update",
 }
 _REGION_FIELDS: Final = {"name", "replicas"}
+_ENCRYPTION_FIELDS: Final = {"mode", "rotation", "secretName"}
 _TOP_FIELDS: Final = {"apiVersion", "kind", "metadata", "spec", "status"}
-
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 @dataclass(frozen=True)
@@ -103,12 +100,8 @@ def parse(manifest: Any) -> Desired:
             raise _refused(
                 f"the regions have {sum(regions.values())} replicas, but spec.maxAgents is {maximum}"
             )
-    settings = _settings(_object(spec.get("gossip", {}), "spec.gossip"))
-    if "durability" in spec:
-        settings["durability"] = str(spec["durability"]).lower()
-    return Desired(
-        name, regions, settings, maximum, _encryption(spec.get("encryption")), tuple(ignored)
-    )
+    encryption = _encryption(spec.get("encryption"), ignored)
+    return Desired(name, regions, _settings(spec), maximum, encryption, tuple(ignored))
 
 
 def _regions(value: Any, default: int, ignored: list[str]) -> dict[str, int]:
@@ -127,38 +120,30 @@ def _regions(value: Any, default: int, ignored: list[str]) -> dict[str, int]:
     return regions
 
 
-def _settings(gossip: Mapping[str, Any]) -> dict[str, Any]:
-    """camelCase to the agent's names, and what a CRD must write as strings back to numbers.
-
-    Names and ranges are the agent's to judge: a worker validates them.
-    """
-    return {_snake(name): _plain(value) for name, value in gossip.items()}
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match[1].lower(), str(name))
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if _NUMBER.fullmatch(value):
-        return float(value) if "." in value else int(value)
-    duration = _DURATION.fullmatch(value)
-    return round(float(duration[1]) * _UNIT_MS[duration[2]]) if duration else value
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by the agents' names. Their ranges are the agents' to judge: a worker validates them."""
+    _object(spec.get("gossip", {}), "spec.gossip")
+    try:
+        settings = spelling.read(spec)
+    except spelling.Misspelt as error:
+        raise LocalError(
+            "invalid-manifest", str(error), error.hint or "see docs/parameters.md", USAGE
+        ) from None
+    settings.pop("max_agents", None)
+    return settings
 
 
-def _encryption(value: Any) -> bool | None:
-    """On unless it says otherwise: ``encryption: Disabled`` or ``encryption: {mode: Disabled}``."""
-    mode = value.get("mode", "Enabled") if isinstance(value, Mapping) else value
-    if mode is None:
+def _encryption(value: Any, ignored: list[str]) -> bool | None:
+    """On unless ``mode`` is Disabled; None if the manifest does not say."""
+    if value is None:
         return None
-    text = str(mode).lower()
-    if text in ("enabled", "on", "true"):
-        return True
-    if text in ("disabled", "off", "false"):
-        return False
-    raise _refused(f"spec.encryption: expected mode Enabled or Disabled, not {mode!r}")
+    given = _object(value, "spec.encryption")
+    _known(given, _ENCRYPTION_FIELDS, "spec.encryption.")
+    ignored += [f"spec.encryption.{name}" for name in given if name != "mode"]
+    mode = given.get("mode", "Enabled")
+    if mode not in ("Enabled", "Disabled"):
+        raise _refused(f"spec.encryption.mode: expected Enabled or Disabled, not {mode!r}")
+    return bool(mode == "Enabled")
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
