@@ -20,7 +20,7 @@ from gossipswarm_client.errors import (
     from_problem,
 )
 from gossipswarm_client.events import EventParser, change_of
-from gossipswarm_client.http1 import Connection, Response, endpoint
+from gossipswarm_client.http1 import Connection, Dial, Response, endpoint
 from gossipswarm_client.waiting import (
     SILENCE_SECONDS,
     Backoff,
@@ -37,16 +37,28 @@ class Exchange:
     """Everything that goes to one agent and comes back. Times are seconds."""
 
     def __init__(
-        self, url: str, token: str | None, timeout: float, retries: int, ca_file: str | None
+        self,
+        url: str,
+        token: str | None,
+        timeout: float,
+        retries: int,
+        ca_file: str | None,
+        headers: Mapping[str, str] | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.timeout = timeout
         self._retries = retries
         self._where = endpoint(url)
         self._ca_file = ca_file
-        self._headers = {"Accept": "application/json"}
+        self._dial = dial
+        self._headers = {"Accept": "application/json", **(headers or {})}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._connection = Connection(self._where, ca_file)
+        self._connection = self._connect()
+
+    def _connect(self) -> Connection:
+        """A connection of its own; nothing is sent yet."""
+        return Connection(self._where, self._ca_file, self._dial)
 
     def close(self) -> None:
         """Close the connection."""
@@ -110,7 +122,7 @@ class Exchange:
         self, lines: Iterable[Line | Mapping[str, Any]], patience: float
     ) -> Iterator[results.Ack]:
         """Send lines and yield their acknowledgements; ``patience`` bounds the wait for any one."""
-        connection = Connection(self._where, self._ca_file)
+        connection = self._connect()
         connection.deadline = monotonic() + patience
         headers = {
             **self._headers,
@@ -133,7 +145,7 @@ class Exchange:
         parser.last_id = since or ""
         was_there = False
         while True:
-            connection = Connection(self._where, self._ca_file)
+            connection = self._connect()
             pause = 0.0
             try:
                 self._begin_watch(connection, prefix, parser.last_id, ends)

@@ -7,9 +7,9 @@ of what one call of the CLI may cost.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias
 
 from gossipswarm_client.errors import ProtocolError, TimedOut, Unreachable
 
@@ -62,6 +62,26 @@ def endpoint(url: str) -> Endpoint:
     return Endpoint(host, port, scheme == "https", base)
 
 
+class Stream(Protocol):
+    """What a connection needs of its socket. Times are seconds; failures are OSErrors."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+
+    def recv(self, limit: int, /) -> bytes:
+        """Up to so many bytes; none at the end."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Bound the calls that follow."""
+
+    def close(self) -> None:
+        """Give it up."""
+
+
+Dial: TypeAlias = Callable[[Endpoint, float], Stream]
+"""Connects to an endpoint within so many seconds, TLS included, or raises OSError."""
+
+
 class Response(NamedTuple):
     """The head of an answer; its body is still to be read from the connection."""
 
@@ -73,10 +93,13 @@ class Response(NamedTuple):
 class Connection:
     """One connection, one request at a time. ``deadline`` (monotonic seconds) bounds every wait."""
 
-    def __init__(self, where: Endpoint, ca_file: str | None = None) -> None:
+    def __init__(
+        self, where: Endpoint, ca_file: str | None = None, dial: Dial | None = None
+    ) -> None:
         self._where = where
         self._ca_file = ca_file
-        self._socket: socket.socket | None = None
+        self._dial = dial or self._open
+        self._socket: Stream | None = None
         self._buffer = b""
         self._left = 0
         self._framing = "none"
@@ -132,15 +155,18 @@ class Connection:
     def _connect(self) -> None:
         where = self._where
         try:
-            made = socket.create_connection((where.host, where.port), self._remaining())
+            self._socket = self._dial(where, self._remaining())
         except TimeoutError:
             raise TimedOut(f"{where.authority} does not answer") from None
         except OSError as error:
             raise Unreachable(f"{where.authority}: {error.strerror or error}") from None
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = self._encrypt(made) if where.tls else made
 
-    def _encrypt(self, plain: socket.socket) -> socket.socket:
+    def _open(self, where: Endpoint, seconds: float) -> Stream:
+        made = socket.create_connection((where.host, where.port), seconds)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._encrypt(made) if where.tls else made
+
+    def _encrypt(self, plain: socket.socket) -> Stream:
         import ssl  # noqa: PLC0415 - 17 ms that plain HTTP need not pay
 
         context = ssl.create_default_context(cafile=self._ca_file)
@@ -259,7 +285,7 @@ class Connection:
             self.close()
             raise Unreachable(f"{self._where.authority}: {error.strerror or error}") from None
 
-    def _waiting(self) -> socket.socket:
+    def _waiting(self) -> Stream:
         found = self._socket
         if found is None:
             raise Unreachable(f"the connection to {self._where.authority} is closed")
