@@ -75,6 +75,17 @@ class Compare(msgspec.Struct, frozen=True, gc=False):
     peer: str | None = None
 
 
+class HandOver(msgspec.Struct, frozen=True, gc=False):
+    """Make sure that others hold all that this agent has; ``Reply(token, names of those that do)``.
+
+    Done when ``copies`` peers have confirmed, or all of them where they are fewer. Those in ``leaving`` do not count.
+    """
+
+    token: int
+    copies: int = 2
+    leaving: tuple[str, ...] = ()
+
+
 class AwaitConvergence(msgspec.Struct, frozen=True, gc=False):
     """``Reply(token, Convergence)`` once this share of the agents holds the dot (None: the threshold in force)."""
 
@@ -97,5 +108,5 @@ class Degrade(msgspec.Struct, frozen=True, gc=False):
 
 Event: TypeAlias = (
     Received | Tick | LocalWrite | Durable | JournalFailed | PeerList | Leave | Compare | AwaitConvergence
-    | Release | Degrade
+    | Release | Degrade | HandOver
 )  # fmt: skip

@@ -480,7 +480,9 @@ class Membership:
                 self._forgotten.remember(member.name, member.incarnation)
                 self._table.drop(member.name)
             elif member.status < DEAD and not self.reachable(member.region):
-                # Removed while cut off. Should it live, it is welcome when it comes back.
+                # Removed while cut off. Should it live, it is welcome when it comes back: by itself, in a higher
+                # incarnation, and not by the table of somebody who has yet to forget it.
+                self._forgotten.remember(member.name, member.incarnation)
                 self._suspicions.clear(member.name)
                 self._set_status(member, DEAD)
                 self._table.drop(member.name)

@@ -295,10 +295,26 @@ class ClockSkew(Wire, tag=21, frozen=True):
     ahead: int
 
 
+class HoldRequest(Wire, tag=25, frozen=True):
+    """I am going: do you hold all of this, on your disk? Answered only by who does; who does not fetches it."""
+
+    sender: str
+    number: int
+    seen: dict[str, int]
+    ahead: Ranges = {}
+
+
+class HoldReply(Wire, tag=26, frozen=True):
+    """I hold all that this question was about."""
+
+    sender: str
+    number: int
+
+
 Message: TypeAlias = (
     Batch | Ping | Ack | PingRequest | Nack | Members | Join | Digest | Vector | Delta
     | Pull | Receipt | ReceiptRequest | Heartbeat | LinkState | FloorReport | Floors | TreeRequest
-    | TreeReply | ClockSkew | Losses | Seen | Identity
+    | TreeReply | ClockSkew | Losses | Seen | Identity | HoldRequest | HoldReply
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

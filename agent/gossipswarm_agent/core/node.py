@@ -34,6 +34,7 @@ from gossipswarm_agent.core.events import (
     Degrade,
     Durable,
     Event,
+    HandOver,
     JournalFailed,
     Leave,
     LocalWrite,
@@ -200,12 +201,16 @@ class Node:
                 self.writes.write(event, self.parameters.refusal(event))
             case Durable():
                 self.writes.durable(event.token)
+                self.repair.handover.durable(event.token)
             case JournalFailed():
                 self.writes.failed(event)
+                self.repair.handover.failed(event.token)
             case PeerList():
                 self.membership.set_peers(event.seeds, event.declared)
             case Compare():
                 self.repair.comparison.order(event.token, event.peer)
+            case HandOver():
+                self.repair.handover.order(event)
             case Leave():
                 self.membership.leave()
             case AwaitConvergence():
@@ -229,17 +234,8 @@ class Node:
         if self._busied or links != self._links:
             self._busied, self._links = False, links
             self.collector.watch()
-            self._calm_until = min(
-                self.spread.deadline,
-                self.relay.deadline,
-                self.rumors.deadline,
-                self.repair.deadline,
-                self.receipts.deadline,
-                self.skew.deadline,
-                self.meetings.deadline,
-                self.collector.deadline,
-                self._release_due,
-            )
+            deadlines = [part.deadline for part in self._parts]
+            self._calm_until = min(*deadlines, self._release_due)
         self.deadline = min(
             self.membership.deadline,
             self.regions.deadline,
@@ -426,6 +422,8 @@ class Node:
             wire.Pull: lambda m, member: repair.handle_pull(m, member.address),
             wire.Receipt: lambda m, _: receipts.handle_receipt(m),
             wire.ReceiptRequest: lambda m, _: receipts.handle_request(m),
+            wire.HoldRequest: lambda m, member: repair.handover.handle_request(m, member.address),
+            wire.HoldReply: lambda m, _: repair.handover.handle_reply(m),
             wire.TreeRequest: lambda m, member: comparison.handle_request(m, member.address),
             wire.TreeReply: lambda m, member: comparison.handle_reply(m, member.address),
             wire.ClockSkew: lambda m, _: self.skew.accused(m),

@@ -17,6 +17,7 @@ from gossipswarm_agent.core.batch import open_batch
 from gossipswarm_agent.core.comparison import Comparison
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.frames import Address, Inbound
+from gossipswarm_agent.core.handover import Handover
 from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.messages import (
     Batch,
@@ -87,6 +88,7 @@ class Repair:
         self.comparison = Comparison(
             ctx, membership, peers, state, changed, self._claim, self._in_flight
         )
+        self.handover = Handover(ctx, membership, state, self._fetch)
         self._old: VersionVector | None = None
         self._old_at = float("-inf")
         self._older: VersionVector | None = None
@@ -98,7 +100,9 @@ class Repair:
     @property
     def deadline(self) -> float:
         """When ``tick`` is next needed."""
-        return min(self._digest_due, self._gap_due, self.comparison.deadline)
+        return min(
+            self._digest_due, self._gap_due, self.comparison.deadline, self.handover.deadline
+        )
 
     def news(self) -> None:
         """Something new became known here: digests go out at the full rate for a while."""
@@ -135,6 +139,8 @@ class Repair:
             self._pull_gaps()
         if self.comparison.deadline <= now:
             self.comparison.tick()
+        if self.handover.deadline <= now:
+            self.handover.tick()
 
     # --- digests and vectors ----------------------------------------------------------------------
 
@@ -211,6 +217,10 @@ class Repair:
     def exchange(self, address: Address) -> None:
         """Bring both sides to the same state now, whatever may be on its way."""
         self._send_vector(address, want=True, reply=True, apart=True)
+
+    def _fetch(self, address: Address) -> None:
+        """Get from there what is missing here, now."""
+        self._send_vector(address, want=True, reply=False, apart=True)
 
     def _send_vector(
         self, address: Address, *, want: bool, reply: bool, apart: bool = False

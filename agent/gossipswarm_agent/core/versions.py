@@ -67,6 +67,12 @@ class VersionVector:
         ranges = self.ahead.get(origin)
         return ranges is not None and any(low <= sequence <= high for low, high in ranges)
 
+    def includes(self, seen: dict[str, int], ahead: Ranges) -> bool:
+        """Whether everything that this other vector has seen was seen here."""
+        return not any(self.unseen(origin, 1, last) for origin, last in seen.items()) and not any(
+            self.unseen(origin, *span) for origin, spans in ahead.items() for span in spans
+        )
+
     def add_all(self, runs: Sequence[Run]) -> Ranges | None:
         """Mark the dots of these runs as seen.
 
