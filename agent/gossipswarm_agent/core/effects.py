@@ -23,6 +23,8 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
     record: bytes
     token: int | None = None
+    whole: bool = False
+    """``JournalFailed(token)`` unless the journal also holds everything that came before."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):

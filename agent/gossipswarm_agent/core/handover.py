@@ -20,7 +20,7 @@ from gossipswarm_agent.core.messages import HoldReply, HoldRequest, Ranges
 from gossipswarm_agent.core.state import State
 
 FIRST_RETRY: Final = 0.2
-RETRY_LIMIT: Final = 2.0
+RETRY_LIMIT: Final = 1.0
 """Seconds between two rounds of questions, at first and at last."""
 UNSYNCED_LIMIT: Final = 64
 """Questions whose answers wait for the disk; a further one is not answered, and will be asked again."""
@@ -28,17 +28,9 @@ UNSYNCED_LIMIT: Final = 64
 
 class _Order:
     __slots__ = (
-        "ahead",
-        "asked",
-        "copies",
-        "delay",
-        "due",
-        "holders",
-        "leaving",
-        "number",
-        "seen",
-        "token",
-    )
+        "ahead", "asked", "copies", "delay", "due", "holders", "leaving", "number", "seen", "token",
+        "width",
+    )  # fmt: skip
 
     def __init__(self, event: HandOver, number: int, seen: dict[str, int], ahead: Ranges) -> None:
         self.token = event.token
@@ -50,6 +42,8 @@ class _Order:
         self.holders: set[str] = set()
         self.asked: dict[str, int] = {}
         """Peer to how often it was asked."""
+        self.width = event.copies + 1
+        """How many to ask: one that is busy or gone costs no time. Ever more while too few answer."""
         self.delay = FIRST_RETRY
         self.due = -inf
 
@@ -122,8 +116,8 @@ class Handover:
         candidates = [member for member in others if member.name not in order.holders]
         rng.shuffle(candidates)
         candidates.sort(key=lambda member: order.asked.get(member.name, 0))
-        # One more than are needed: one that is busy or gone costs no time.
-        chosen = candidates[: order.copies - len(order.holders) + 1]
+        chosen = candidates[: order.width]
+        order.width *= 2
         for member in chosen:
             order.asked[member.name] = order.asked.get(member.name, 0) + 1
         self._ctx.count("handover_questions", len(chosen))
@@ -159,8 +153,10 @@ class Handover:
         elif len(self._unsynced) < UNSYNCED_LIMIT:
             self._syncs -= 1  # below zero, where no token of a caller is
             self._unsynced[self._syncs] = address, message.number
-            # What was appended before is synced with it.
-            self._ctx.effects.append(Append(self._state.identity_record(), self._syncs))
+            *others, last = self._state.beside_rows()
+            self._ctx.effects += map(Append, others)
+            # Rows are in the journal already; they are synced with it.
+            self._ctx.effects.append(Append(last, self._syncs, whole=True))
 
     def durable(self, token: int) -> None:
         """The disk has everything up to this token."""

@@ -400,15 +400,22 @@ class State:
 
         What they say is settled at once; they are encoded as they are taken.
         """
+        batches = snapshot_batches(self._store)
+        return chain([self.identity_record()], batches, self.beside_rows())
+
+    def beside_rows(self) -> Iterator[bytes]:
+        """Journal records of what is held beside rows: writes that lost, and dots that need no row.
+
+        Only a snapshot has them: after a crash they are fetched again from peers.
+        """
         name = self._ctx.name
         history = self._conflicts.history.latest_first()
         seen = Seen(name, self.vector.ranges(), dict(self._tombstones.collected))
-        batches = snapshot_batches(self._store)
         losses = (
             encode(Losses(name, history[start : start + _LOSSES_PER_RECORD]))
             for start in range(0, len(history), _LOSSES_PER_RECORD)
         )
-        return chain([self.identity_record()], batches, losses, [encode(seen)])
+        return chain(losses, [encode(seen)])
 
     def restore(self, record: bytes, *, trust_seen: bool = True) -> None:
         """Replay one journal record.

@@ -71,8 +71,15 @@ class Commits:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def append(self, record: bytes, token: int | None) -> None:
-        """Take a record; with a token, ``Durable`` or ``JournalFailed`` follows."""
+    def append(self, record: bytes, token: int | None, *, whole: bool = False) -> None:
+        """Take a record; with a token, ``Durable`` or ``JournalFailed`` follows.
+
+        ``whole``: it is of use only in a journal that holds everything, and refused while this one does not.
+        """
+        if whole and token is not None and self.trouble is not None:
+            error = WriteRefused(503, "journal-failed", str(self.trouble), RETRY_SECONDS)
+            self._loop.call_soon(self._feed, [JournalFailed(token, error)])
+            return
         self._pending.append(record)
         self._pending_bytes += len(record)
         if token is not None:

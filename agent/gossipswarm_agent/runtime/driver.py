@@ -135,7 +135,7 @@ class Driver:
                 if transport is not None:
                     transport.send(effect)
             elif isinstance(effect, Append):
-                self.commits.append(effect.record, effect.token)
+                self.commits.append(effect.record, effect.token, whole=effect.whole)
             elif isinstance(effect, Changed):
                 self.on_changed(effect.keys)
             elif isinstance(effect, Reply):
