@@ -33,12 +33,16 @@ REVISION_LABEL: Final = "controller-revision-hash"
 
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 """Hash of the object as it was last applied: tells a field that is no longer wanted."""
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+"""On a StatefulSet: hash of its template as it was last applied."""
 PRIMARY_ANNOTATION: Final = f"{GROUP}/primary"
 """On the keyring Secret: id of the key that seals."""
 GENERATION_ANNOTATION: Final = f"{GROUP}/generation"
 """On the keyring Secret: the rotation that its newest key belongs to."""
-DRAIN_ANNOTATION: Final = f"{GROUP}/drain"
-"""On a pod that is to go: since when its agent takes no writes, RFC 3339."""
+DRAIN_ANNOTATION: Final = f"{GROUP}/drain-since"
+"""On a pod that is to go: since when its agent is asked to hand over, RFC 3339."""
+DRAINED_ANNOTATION: Final = f"{GROUP}/drained-until"
+"""On a pod that is to go: until when its agent takes no writes, others holding all of its own, RFC 3339."""
 
 
 def labels(swarm: str, component: str, region: str | None = None) -> dict[str, str]:
