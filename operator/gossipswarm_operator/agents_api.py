@@ -182,14 +182,23 @@ class AgentsApi:
             )
         return acks
 
-    async def receipts(self, agent: AgentAddress, dot: str) -> Receipts | None:
-        """How far a traced write of this agent has come; None if it has forgotten the write."""
+    async def receipts(
+        self, agent: AgentAddress, dot: str, *, wait: float = 0.0
+    ) -> Receipts | None:
+        """How far a traced write of this agent has come; None if it has forgotten the write.
+
+        With ``wait``, answers when every agent has it, or raises AgentRefused 504 after so many seconds.
+        """
+        path = f"/v1/convergence/{quote(dot, safe='')}"
+        if wait:
+            path += f"?wait=true&threshold=1.0&timeout={round(wait * 1000)}"
         try:
-            return await self._get(agent, f"/v1/convergence/{quote(dot, safe='')}", Receipts)
+            _, body = await self._exchange(agent, "GET", path, seconds=self._seconds + wait)
         except AgentRefused as refused:
             if refused.status == 404:
                 return None
             raise
+        return _decode(agent, body, Receipts)
 
     # --- administration ---------------------------------------------------------------------------
 

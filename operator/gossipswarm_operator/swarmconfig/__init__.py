@@ -1,0 +1,1 @@
+"""SwarmConfig: delivers what a manifest, ConfigMaps and Secrets say under a prefix of a swarm's state."""
