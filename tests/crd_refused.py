@@ -301,6 +301,12 @@ REFUSED = [
         config(prefix="$swarm.config"),
         'spec.prefix: is "$swarm.config", but may not begin with $',
     ),
+    Case(
+        "a prefix of trials", "SwarmConfig", config(prefix="canary.us-east"), "not be below canary"
+    ),
+    Case(
+        "trials themselves", "SwarmConfig", config(prefix="canary-rejected"), "not be below canary"
+    ),
     Case("a long prefix", "SwarmConfig", config(prefix="a" * 257), "Too long"),
     Case(
         "no values",
@@ -342,6 +348,13 @@ REFUSED = [
     Case("a policy", "SwarmConfig", config(conflictPolicy="Merge"), '"Override", "KeepLive"'),
     Case("pruning", "SwarmConfig", config(prune=True), "must be of type string"),
     Case("patience", "SwarmConfig", config(rollout={"timeout": "1ms"}), f"{DURATION} 1s to 24h"),
+    Case("soaking", "SwarmConfig", config(rollout={"soak": "2d"}), f"{DURATION} 0s to 24h"),
+    Case(
+        "optional as a boolean",
+        "SwarmConfig",
+        config(valuesFrom=[{"secretRef": {"name": "a", "optional": True}}]),
+        "spec.valuesFrom[0].secretRef.optional",
+    ),
     Case(
         "a canary twice",
         "SwarmConfig",

@@ -185,7 +185,10 @@ TAKEN = [
             data=None,
             valuesFrom=[
                 {"configMapRef": {"name": "base"}},
-                {"secretRef": {"name": "s", "key": "k.yaml", "optional": True}, "path": "db.login"},
+                {
+                    "secretRef": {"name": "s", "key": "k.yaml", "optional": "True"},
+                    "path": "db.login",
+                },
             ],
         ),
     ),
@@ -195,7 +198,7 @@ TAKEN = [
         "a canary",
         "SwarmConfig",
         config(
-            rollout={"canaryRegions": ["us-east"], "timeout": "90s"},
+            rollout={"canaryRegions": ["us-east"], "timeout": "90s", "soak": "0s"},
             conflictPolicy="KeepLive",
             prune="Disabled",
         ),

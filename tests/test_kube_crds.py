@@ -138,7 +138,7 @@ def test_defaults_of_the_other_kinds(cluster: Cluster) -> None:
     taken = try_out(cluster, "SwarmConfig", config(), "demo")["spec"]
     assert taken["conflictPolicy"] == "Override"
     assert taken["prune"] == "Enabled"
-    assert taken["rollout"] == {"timeout": "5m"}
+    assert taken["rollout"] == {"timeout": "5m", "soak": "30s"}
     taken = try_out(cluster, "SwarmPartition", cut(), "demo")["spec"]
     assert (taken["transit"], taken["mechanism"], taken["onUnenforced"]) == (
         "Disabled",
