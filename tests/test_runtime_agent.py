@@ -18,6 +18,7 @@ from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.runtime import commits
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import ConfigError, Seed
+from gossipswarm_agent.runtime.departure import NotHandedOver
 from gossipswarm_agent.runtime.journal import JournalError, JournalLocked
 from gossipswarm_agent.runtime.keyring import KeyringError, key_id
 from gossipswarm_agent.runtime.ports import PortInUse, bind_gossip
@@ -210,7 +211,11 @@ async def test_a_full_disk_refuses_writes_and_recovers_by_itself(
             await peer.write(put("from-peer", "y" * 500))
             await until(lambda: agent.read("from-peer") is not None)
             await until(lambda: agent.journal_status.trouble is not None)
+            with pytest.raises(NotHandedOver):
+                await peer.departure.drain(copies=1, leaving=(), seconds=0.5, hold=0.1)
         await until(lambda: agent.journal_status.trouble is None)
+        found = await peer.departure.drain(copies=1, leaving=(), seconds=5, hold=0.1)
+        assert found == ["a"]
         await agent.write(put("after", 2))
     async with running(config) as agent:
         assert agent.read("before").value == 1

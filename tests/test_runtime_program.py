@@ -129,6 +129,69 @@ async def test_a_second_listener_on_loopback_asks_for_no_token(tmp_path: Path) -
             assert (await response.json())["name"] == "one"
 
 
+async def test_tokens_follow_their_files(tmp_path: Path) -> None:
+    token = tmp_path / "write"
+    token.write_text("former")
+    async with (
+        program(tmp_path, "one", "--write-token-file", str(token)) as running,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def status(secret: str) -> int:
+            headers = {"Authorization": f"Bearer {secret}"}
+            url = running.api + "/v1/state/a"
+            async with session.put(url, json=1, headers=headers) as response:
+                return response.status
+
+        assert await status("former") == 200
+        token.write_text("")
+        await until(
+            lambda: any("is empty" in line.get("error", "") for line in running.lines()), 15
+        )
+        assert await status("former") == 200, "what is of no use changes nothing"
+        token.write_text("latter")
+        await until(
+            lambda: any(line["message"] == "tokens as configured" for line in running.lines()),
+            15,
+        )
+        assert (await status("former"), await status("latter")) == (401, 200)
+
+
+async def test_an_agent_that_is_ended_leaves_its_writes_with_others(tmp_path: Path) -> None:
+    async with program(tmp_path, "one") as one:
+        gossip = (await one.get("/v1/agent"))["gossip"]
+        async with program(tmp_path, "two", "--seeds", gossip) as two:
+            async with asyncio.timeout(15):
+                while not (await two.get("/v1/agent"))["ready"]:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.05)
+            acknowledged = []
+            async with aiohttp.ClientSession() as session:
+
+                async def write_on() -> None:
+                    for number in range(100_000):
+                        try:
+                            url = f"{two.api}/v1/state/k{number}"
+                            async with session.put(url, json=number) as response:
+                                if response.status != 200:
+                                    return
+                        except aiohttp.ClientError:
+                            return
+                        acknowledged.append(number)
+
+                writers = asyncio.create_task(write_on())
+                while len(acknowledged) < 50:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+                two.process.send_signal(signal.SIGTERM)
+                assert await asyncio.wait_for(two.process.wait(), 10) == 0
+                await writers
+            assert any(
+                line["message"] == "others have everything" and line["holders"] == ["one"]
+                for line in two.lines()
+            )
+            found = await one.get("/v1/state/?keys=true")
+            assert {f"k{number}" for number in acknowledged} <= set(found["keys"])
+
+
 async def test_peers_follow_the_configuration_file(tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text("log_level: info\n")

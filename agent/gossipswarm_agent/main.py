@@ -17,7 +17,7 @@ from typing import Final
 
 import uvloop
 
-from gossipswarm_agent.api.server import serve
+from gossipswarm_agent.api.server import Server, serve
 from gossipswarm_agent.runtime import configuration
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import ConfigError
@@ -69,10 +69,14 @@ async def _serve(options: Options, path: Path | None) -> None:
         gc.collect()
         gc.freeze()
         async with asyncio.TaskGroup() as tasks:
-            follower = tasks.create_task(_follow(path, options, agent), name="configuration")
+            follower = tasks.create_task(
+                _follow(path, options, agent, server), name="configuration"
+            )
             await stopping.wait()
             _log.info("stopping", extra={"agent": config.name})
             follower.cancel()
+        # The API serves on meanwhile: who has not heard yet that this agent goes is told to ask another.
+        await agent.departure.leave()
 
 
 def _bind_local(port: int) -> socket.socket:
@@ -94,28 +98,35 @@ def _tls(options: Options) -> ssl.SSLContext | None:
     return context
 
 
-async def _follow(path: Path | None, options: Options, agent: Agent) -> None:
-    """Take seeds and declared members over from the file whenever it changes."""
-    if path is None:
-        return
-    known = options
-    seen = _stamp(path)
+async def _follow(path: Path | None, options: Options, agent: Agent, server: Server) -> None:
+    """Take seeds, declared members and tokens over whenever the files change that they stand in."""
+    known, tokens = options, agent.config.tokens
+    seen = _stamps(path, known)
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
-        stamp = _stamp(path)
-        if stamp == seen:
+        stamps = _stamps(path, known)
+        if stamps == seen:
             continue
-        seen = stamp
+        seen = stamps
         try:
             latest, _ = configuration.load(sys.argv[1:], os.environ)
             seeds = configuration.parse_seeds(latest.seeds)
+            renewed = configuration.read_tokens(latest)
         except ConfigError as error:
             _log.error("the changed configuration is of no use", extra={"error": str(error)})
             continue
         if (latest.seeds, latest.declared) != (known.seeds, known.declared):
             await agent.set_peers(seeds, latest.declared)
             _log.info("peers as configured", extra={"seeds": latest.seeds})
-        known = latest
+        if renewed != tokens:
+            server.set_tokens(renewed)
+            _log.info("tokens as configured")
+        known, tokens = latest, renewed
+
+
+def _stamps(path: Path | None, options: Options) -> list[tuple[int, int] | None]:
+    files = (path, options.read_token_file, options.write_token_file)
+    return [None if file is None else _stamp(Path(file)) for file in files]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -10,18 +10,21 @@ from aiohttp import web
 
 from gossipswarm_agent.api import types
 from gossipswarm_agent.api.call import Call, decode_value, encode_json
+from gossipswarm_agent.api.limits import MAX_HOLD_MS, MAX_WAIT_MS
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.times import milliseconds, timestamp
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.core.parameters import SETTINGS_KEY
 from gossipswarm_agent.core.settings import InvalidSetting, merge
 from gossipswarm_agent.runtime.agent import Agent
+from gossipswarm_agent.runtime.departure import NotHandedOver
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_agent.runtime.keyring import KeyringError
 
 _degraded_mode: Final = msgspec.json.Decoder(types.DegradedMode)
 _anti_entropy: Final = msgspec.json.Decoder(types.AntiEntropy)
 _keyring_action: Final = msgspec.json.Decoder(types.KeyringAction)
+_drain: Final = msgspec.json.Decoder(types.Drain)
 _drop_request: Final = msgspec.json.Decoder(types.DropRequest)
 _nothing: Final = msgspec.json.Decoder(types.Nothing)
 
@@ -92,7 +95,17 @@ async def keyring(call: Call) -> web.StreamResponse:
                 agent.remove_key(_required(wanted.id, "id", "remove"))
     except KeyringError as error:
         raise Problem(422, "invalid-key-material", str(error)) from None
-    return _json(types.Keyring(keys=agent.keys()))
+    return _json(_keyring(agent))
+
+
+async def read_keyring(call: Call) -> web.StreamResponse:
+    """GET: ids of the keys this agent holds."""
+    return _json(_keyring(call.agent))
+
+
+def _keyring(agent: Agent) -> types.Keyring:
+    keys = agent.keys()
+    return types.Keyring(keys=keys, primary=keys[0] if keys else None)
 
 
 def _required(value: str | None, field: Literal["key", "id"], action: str) -> str:
@@ -101,6 +114,32 @@ def _required(value: str | None, field: Literal["key", "id"], action: str) -> st
             422, "missing-field", f"the field {field!r} is required to {action} a key", field=field
         )
     return value
+
+
+async def drain(call: Call) -> web.StreamResponse:
+    """POST: make sure that others hold everything this agent has, which takes no writes meanwhile.
+
+    Raises Problem 504 naming those that have confirmed when too few have.
+    """
+    wanted = await call.document(_drain)
+    begun = time.monotonic()
+    hold = min(milliseconds(wanted.hold), MAX_HOLD_MS)
+    try:
+        holders = await call.agent.departure.drain(
+            copies=wanted.copies,
+            leaving=wanted.leaving,
+            seconds=min(milliseconds(wanted.timeout), MAX_WAIT_MS) / 1000,
+            hold=hold / 1000,
+        )
+    except NotHandedOver as failed:
+        raise Problem(504, "not-drained", str(failed), holders=failed.holders) from None
+    return _json(
+        types.Drained(
+            holders=holders,
+            duration_ms=round((time.monotonic() - begun) * 1000, 3),
+            until=timestamp(time.time_ns() // 1_000_000 + hold) if hold else None,
+        )
+    )
 
 
 async def reset_peers(call: Call) -> web.StreamResponse:

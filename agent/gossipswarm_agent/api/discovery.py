@@ -23,13 +23,10 @@ async def healthz(call: Call) -> web.StreamResponse:
 
 
 async def readyz(call: Call) -> web.StreamResponse:
-    """GET: the agent is in its swarm and has caught up. Raises Problem 503 until then."""
-    if not call.agent.ready:
-        raise Problem(
-            503,
-            "not-ready",
-            "the agent has not yet met its swarm and exchanged state with a member of it",
-        )
+    """GET: the agent is in its swarm and has caught up. Raises Problem 503 until then, and once it leaves."""
+    why = call.agent.unreadiness
+    if why is not None:
+        raise Problem(503, "not-ready", why)
     return _json(Health(status="ready"))
 
 

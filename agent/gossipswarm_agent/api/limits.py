@@ -41,4 +41,7 @@ CLOSE_SECONDS: Final = 5.0
 """What requests in flight get to finish when the server closes."""
 
 MAX_WAIT_MS: Final = 600_000
-"""The longest wait for convergence that one request may ask for."""
+"""The longest wait for convergence, or for others to hold everything, that one request may ask for."""
+
+MAX_HOLD_MS: Final = 3_600_000
+"""The longest time for which one request may have an agent take no writes."""

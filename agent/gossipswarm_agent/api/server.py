@@ -76,7 +76,8 @@ class _Listener(web.Server):
         """Connections beyond the limit."""
         self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._agent = agent
-        self._gate = gate
+        self.gate = gate
+        """Who may ask."""
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -85,7 +86,7 @@ class _Listener(web.Server):
         try:
             path, _, query = request.path_qs.partition("?")
             operation, tail = TABLE.find(request.method, path)
-            self._gate.admit(request, operation.scope)
+            self.gate.admit(request, operation.scope)
             if query and operation.query is None:
                 parse_parameters(query, Nothing)
             call = Call(self._agent, request, tail, query, self.closing)
@@ -112,6 +113,10 @@ class Server:
             for listening in server.sockets
             if listening.family != AF_UNIX
         ]
+
+    def set_tokens(self, tokens: Tokens | None) -> None:
+        """Ask for these tokens from the next request on."""
+        self._listener.gate = Gate(tokens, local_only=self._listener.gate.local_only)
 
     @property
     def refused_connections(self) -> int:

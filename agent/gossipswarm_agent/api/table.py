@@ -178,6 +178,14 @@ _admin(
     problems=(*_ADMIN_PROBLEMS, 404, 504),
 )
 _admin(
+    "GET",
+    "/v1/admin/keyring",
+    admin.read_keyring,
+    summary="Ids of the keys this agent holds",
+    answers={JSON: types.Keyring},
+    problems=(),
+)
+_admin(
     "POST",
     "/v1/admin/keyring",
     admin.keyring,
@@ -185,6 +193,16 @@ _admin(
     body=types.KeyringAction,
     body_required=False,
     answers={JSON: types.Keyring},
+)
+_admin(
+    "POST",
+    "/v1/admin/drain",
+    admin.drain,
+    summary="Take no more writes, and make sure that others hold everything this agent has",
+    body=types.Drain,
+    body_required=False,
+    answers={JSON: types.Drained},
+    problems=(*_ADMIN_PROBLEMS, 504),
 )
 _admin(
     "POST",

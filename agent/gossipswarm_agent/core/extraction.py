@@ -29,6 +29,7 @@ class Extract(msgspec.Struct, frozen=True):
     collected: bool = False
     """A tombstone may be among the claims that was collected here: what it deleted has to be found by
     comparison."""
+    last: bool = True
 
 
 class DotIndex:
@@ -123,7 +124,7 @@ def extracts(bodies: Iterable[bytes], rest: Extract) -> Iterator[Extract]:
     previous: bytes | None = None
     for body in bodies:
         if previous is not None:
-            yield Extract([previous])
+            yield Extract([previous], last=False)
         previous = body
     yield rest if previous is None else msgspec.structs.replace(rest, batches=[previous])
 

@@ -289,6 +289,7 @@ class Repair:
                     claims=extract.claims,
                     losses=extract.losses,
                     collected=extract.collected,
+                    last=extract.last,
                 ),
             )
 
@@ -305,7 +306,7 @@ class Repair:
             self.comparison.begin(message.sender, address, None, message.claims)
         else:
             self._claim(message.claims)
-        self.synced = True
+        self.synced = self.synced or message.last
         if fresh:
             self._ctx.count("rows_repaired", sum(len(batch.keys) for batch in fresh))
         return fresh

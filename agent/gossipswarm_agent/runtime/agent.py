@@ -33,6 +33,7 @@ from gossipswarm_agent.core.receipts import Convergence
 from gossipswarm_agent.core.results import Reading, WriteResult
 from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, Seed
+from gossipswarm_agent.runtime.departure import Departure
 from gossipswarm_agent.runtime.driver import Driver, read_clocks
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_agent.runtime.hooks import HookRunner
@@ -42,6 +43,7 @@ from gossipswarm_agent.runtime.keys import KeyStore
 from gossipswarm_agent.runtime.metrics import Metrics
 from gossipswarm_agent.runtime.partitions import Partition, PartitionLog
 from gossipswarm_agent.runtime.ports import GossipSockets, bind_gossip
+from gossipswarm_agent.runtime.readiness import unreadiness
 from gossipswarm_agent.runtime.records import Recorder
 from gossipswarm_agent.runtime.seeds import SeedResolver
 from gossipswarm_agent.runtime.starting import base_settings, open_journal, restored_node
@@ -83,8 +85,11 @@ class Agent:
         """Use ``start``."""
         self.config = config
         self.node = node
-        self.started_ms = read_clocks().wall
+        started = read_clocks()
+        self.started_ms = started.wall
         """Wall clock in milliseconds when this agent started."""
+        self.started_mono = started.mono
+        """The same moment in monotonic seconds."""
         self.recovery_summary = (recovery.torn_bytes, len(recovery.quarantined))
         """Bytes cut off a torn journal, and damaged files of it that were set aside."""
         self._journal = journal
@@ -98,6 +103,8 @@ class Agent:
         self._driver.on_changed = self._note_changes
         self._subscribers: list[Callable[[Notify], None]] = []
         self._writes = Writes(self._driver)
+        self.departure = Departure(node, self._driver, self._writes)
+        """Whether this agent is on its way out."""
         self._declared = config.declared
         self._seeds: SeedResolver | None = None
         self._transport: Transport | None = None
@@ -205,6 +212,7 @@ class Agent:
         if self._stopped:
             return
         self._stopped = True
+        self.departure.close()
         if self.hooks is not None:
             await self.hooks.close()
         await self._recorder.close()
@@ -317,11 +325,13 @@ class Agent:
 
     @property
     def ready(self) -> bool:
-        """Whether this agent has met its swarm and caught up with it, or is alone by declaration."""
-        if self.node.membership.live():
-            return self.node.repair.synced
-        others = self._declared.keys() - {self.config.name} if self._declared is not None else set()
-        return not others and not self.config.seeds
+        """Whether clients should be sent here."""
+        return self.unreadiness is None
+
+    @property
+    def unreadiness(self) -> str | None:
+        """Why this agent is not ready, in words; None = it is."""
+        return unreadiness(self, self._declared)
 
     async def set_peers(self, seeds: Sequence[Seed], declared: dict[str, str] | None) -> None:
         """Where to look for the swarm from now on, and who ought to be in it."""

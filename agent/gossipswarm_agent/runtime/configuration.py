@@ -259,7 +259,7 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
         gossip_port=options.gossip_port,
         api_host=options.api_host or options.host,
         api_port=api_port,
-        tokens=_tokens(options),
+        tokens=read_tokens(options),
         seeds=parse_seeds(options.seeds),
         declared=options.declared,
         settings=options.settings,
@@ -301,7 +301,8 @@ def read_keys(path: Path) -> list[bytes]:
     return keys
 
 
-def _tokens(options: Options) -> Tokens | None:
+def read_tokens(options: Options) -> Tokens | None:
+    """Tokens of the API, if any is asked for. Raises ConfigError."""
     read, write = (
         _token(name, getattr(options, name)) for name in ("read_token_file", "write_token_file")
     )

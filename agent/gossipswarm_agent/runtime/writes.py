@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import LocalWrite, Mutation
 from gossipswarm_agent.core.results import WriteResult
 from gossipswarm_agent.runtime.driver import Driver
@@ -21,7 +22,11 @@ class Writes:
     """The writes of one agent."""
 
     def __init__(self, driver: Driver) -> None:
+        self.closed = False
+        """Every new write is refused; one that is asked for again by its id still gets its answer."""
         self._driver = driver
+        self._open: set[_Reply] = set()
+        """Replies that are still due."""
         self._requests: OrderedDict[str, _Reply] = OrderedDict()
 
     async def write(
@@ -32,9 +37,13 @@ class Writes:
             known = self._requests.get(request_id)
             if known is not None and not _failed(known):
                 return await asyncio.shield(known)
+        if self.closed:
+            raise WriteRefused(503, "leaving", "this agent is about to leave; ask another one", 1.0)
         driver = self._driver
         token = driver.new_token()
         reply: _Reply = driver.expect(token)
+        self._open.add(reply)
+        reply.add_done_callback(self._open.discard)
         reply.add_done_callback(_retrieved)
         if request_id is not None:
             self._remember(request_id, reply)
@@ -49,6 +58,11 @@ class Writes:
             return reply.result()
         # A caller that gives up does not undo the write, which may be asked for again by its id.
         return await asyncio.shield(reply)
+
+    async def settled(self) -> None:
+        """Return once every write that is under way was acknowledged or refused."""
+        while self._open:
+            await asyncio.wait(self._open)
 
     def _remember(self, request_id: str, reply: _Reply) -> None:
         self._requests[request_id] = reply

@@ -48,9 +48,36 @@ class KeyringAction(Body, frozen=True):
 
 
 class Keyring(Body, frozen=True):
-    """Ids of the keys this agent holds; it seals with the first."""
+    """Ids of the keys this agent holds, the primary first: it seals with that. Without encryption there are none."""
 
     keys: list[str]
+    primary: str | None
+
+
+class Drain(Body, frozen=True):
+    """Take no more writes, and make sure that others hold everything this agent has, on their disks.
+
+    Nothing has to be undone: `hold` after the answer the agent takes writes again, unless it was asked again by then.
+    """
+
+    timeout: Duration = "30s"
+    copies: Annotated[
+        int, Meta(ge=1, le=1000, description="peers that must confirm, where there are as many")
+    ] = 2
+    leaving: Annotated[
+        list[str], Meta(description="peers that do not count because they are to leave as well")
+    ] = msgspec.field(default_factory=list)
+    hold: Annotated[
+        Duration, Meta(description="how long no writes are taken after the answer; `0` ends it now")
+    ] = "1m"
+
+
+class Drained(Body, frozen=True):
+    """Peers that hold everything this agent has; it takes no writes `until` then (null: it does)."""
+
+    holders: list[str]
+    duration_ms: float
+    until: Timestamp | None
 
 
 class ResetPeers(Body, frozen=True):
