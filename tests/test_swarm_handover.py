@@ -78,6 +78,26 @@ def test_those_that_go_as_well_do_not_count() -> None:
     assert holders(world) == ["eu-central-2"]
 
 
+def test_those_that_are_about_to_go_send_one_on_to_others() -> None:
+    world = small_world(8)
+    for name in world.agents:
+        node = world.agents[name].node
+        assert node is not None
+        node.repair.handover.leaving = name != "us-west-2"
+    hand_over(world)
+    assert world.run_until(lambda: holders(world) is not None, 5.0) < 1.0
+    assert holders(world) == ["us-west-2"]
+
+
+def test_where_all_go_nobody_is_waited_for() -> None:
+    world = small_world(9)
+    for node in world.nodes():
+        node.repair.handover.leaving = True
+    hand_over(world)
+    assert world.run_until(lambda: holders(world) is not None, 5.0) < 0.1
+    assert holders(world) == []
+
+
 def test_nobody_confirms_what_cannot_reach_them() -> None:
     world = small_world(3, partition_detection=False)
     world.network.cut(("us-east",), ("us-west", "eu-central"))

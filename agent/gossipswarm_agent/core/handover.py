@@ -2,7 +2,8 @@
 
 An order notes everything seen at that moment and asks a few peers whether they hold all of it (``HoldRequest``). One that
 does syncs its journal and says so (``HoldReply``); one that does not asks for the rest, as in any repair, and is asked
-again. Peers that do not answer are followed by others. The order is done when enough have said yes.
+again. Peers that do not answer are followed by others, and so are those that are about to go themselves. The order is
+done when enough have said yes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _Order:
         self.token = event.token
         self.number = number
         self.copies = event.copies
-        self.leaving = frozenset(event.leaving)
+        self.leaving = set(event.leaving)
         self.seen = seen
         self.ahead = ahead
         self.holders: set[str] = set()
@@ -58,6 +59,8 @@ class Handover:
         state: State,
         fetch: Callable[[Address], None],
     ) -> None:
+        self.leaving = False
+        """This agent is about to go: it vouches for nobody's writes."""
         self._ctx = ctx
         self._membership = membership
         self._state = state
@@ -99,12 +102,16 @@ class Handover:
             self._advance(order)
 
     def handle_reply(self, message: HoldReply) -> None:
-        """Somebody holds all that was asked about."""
+        """Somebody holds all that was asked about, or goes as well."""
         order = self._orders.get(message.number)
-        if order is not None and message.sender in order.asked:
-            order.holders.add(message.sender)
-            if not self._is_done(order, self._others(order)):
-                return
+        if order is None or message.sender not in order.asked:
+            return
+        if message.leaving:
+            order.leaving.add(message.sender)
+            self._advance(order)
+            return
+        order.holders.add(message.sender)
+        if self._is_done(order, self._others(order)):
             self._finish(order)
 
     def _advance(self, order: _Order) -> None:
@@ -146,7 +153,9 @@ class Handover:
 
     def handle_request(self, message: HoldRequest, address: Address) -> None:
         """Say yes once all of it is on the disk, or fetch what is missing."""
-        if not self._state.vector.includes(message.seen, message.ahead):
+        if self.leaving:
+            self._ctx.send([address], HoldReply(self._ctx.name, message.number, leaving=True))
+        elif not self._state.vector.includes(message.seen, message.ahead):
             self._fetch(address)
         elif self._ctx.settings.durability == "memory":
             self._confirm(address, message.number)

@@ -296,7 +296,7 @@ class ClockSkew(Wire, tag=21, frozen=True):
 
 
 class HoldRequest(Wire, tag=25, frozen=True):
-    """I am going: do you hold all of this, on your disk? Answered only by who does; who does not fetches it."""
+    """I am going: do you hold all of this, on your disk? Who does says so; who does not fetches it."""
 
     sender: str
     number: int
@@ -305,10 +305,11 @@ class HoldRequest(Wire, tag=25, frozen=True):
 
 
 class HoldReply(Wire, tag=26, frozen=True):
-    """I hold all that this question was about."""
+    """I hold all that this question was about; or, with ``leaving``, I am going as well, so do not count on me."""
 
     sender: str
     number: int
+    leaving: bool = False
 
 
 Message: TypeAlias = (

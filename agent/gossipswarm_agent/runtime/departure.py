@@ -90,13 +90,17 @@ class Departure:
             self._reopening.cancel()
             self._reopening = None
         self._ends = self._ends or seconds is None
-        self._writes.closed = self._ends or bool(seconds)
+        self._set_leaving(self._ends or bool(seconds))
         if seconds and not self._ends:
             self._reopening = asyncio.get_running_loop().call_later(seconds, self._reopen)
 
+    def _set_leaving(self, leaving: bool) -> None:
+        self._writes.closed = leaving
+        self._node.repair.handover.leaving = leaving
+
     def _reopen(self) -> None:
         self._reopening = None
-        self._writes.closed = False
+        self._set_leaving(False)
         _log.info("taking writes again", extra={"agent": self._node.identity.name})
 
     async def _hand_over(self, copies: int, leaving: Collection[str], seconds: float) -> list[str]:
