@@ -1,0 +1,70 @@
+{{/* First part of every name. */}}
+{{- define "gossipswarm.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gossipswarm.operator" -}}
+{{ include "gossipswarm.fullname" . }}-operator
+{{- end -}}
+
+{{- define "gossipswarm.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "gossipswarm.operator" .) }}
+{{- else -}}
+{{ required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gossipswarm.selector" -}}
+app.kubernetes.io/name: gossipswarm-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "gossipswarm.labels" -}}
+{{ include "gossipswarm.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: gossipswarm
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* An image by (dict "image" values "version" appVersion): by digest if there is one. */}}
+{{- define "gossipswarm.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .version }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gossipswarm.operatorImage" -}}
+{{ include "gossipswarm.image" (dict "image" .Values.image "version" .Chart.AppVersion) }}
+{{- end -}}
+
+{{- define "gossipswarm.agentImage" -}}
+{{ include "gossipswarm.image" (dict "image" .Values.agentImage "version" .Chart.AppVersion) }}
+{{- end -}}
+
+{{/* What the "restricted" Pod Security Standard asks of a pod, and of a container. */}}
+{{- define "gossipswarm.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "gossipswarm.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
