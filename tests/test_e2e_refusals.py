@@ -1,0 +1,73 @@
+"""The smoke test runs where it is told to, and nowhere else; and it sees whether an update goes region by region."""
+
+from __future__ import annotations
+
+import pytest
+from e2e.rollout import Rollout
+from e2e.settings import Refused, from_environment
+
+IMAGES = {
+    "E2E_OPERATOR_IMAGE": "example.com/operator:1",
+    "E2E_AGENT_IMAGE": "example.com/agent:1",
+    "E2E_NEXT_AGENT_IMAGE": "example.com/agent:2",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "E2E_CONTEXT"),
+        ({"E2E_KIND": "test"}, "E2E_CONTEXT"),
+        ({"E2E_CONTEXT": "production", "E2E_KIND": "test"}, "kind-test"),
+        ({"E2E_CONTEXT": "somewhere"}, "E2E_NEXT_AGENT_IMAGE"),
+        ({"E2E_CONTEXT": "somewhere", **IMAGES, "E2E_AGENT_IMAGE": "a:5000/agent"}, "no tag"),
+    ],
+)
+def test_a_cluster_that_is_not_named_is_left_alone(environment, named):
+    with pytest.raises(Refused, match=named):
+        from_environment(environment)
+
+
+def test_a_kind_cluster_gets_images_that_are_built_here():
+    settings = from_environment({"E2E_CONTEXT": "kind-test", "E2E_KIND": "test"})
+    assert settings.agent_image != settings.next_agent_image
+    assert from_environment({"E2E_CONTEXT": "somewhere", **IMAGES}).kind is None
+
+
+def _pods(**regions: str) -> list[dict]:
+    """By region one letter a pod: o old, n new, s new and starting."""
+    return [
+        {
+            "metadata": {"labels": {"gossipswarm.io/region": region}},
+            "spec": {"containers": [{"image": "old" if letter == "o" else "new"}]},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "False" if letter == "s" else "True"}]
+            },
+        }
+        for region, letters in regions.items()
+        for letter in letters
+    ]
+
+
+def test_regions_that_are_updated_one_after_the_other_are_seen_so():
+    rollout = Rollout("new")
+    for elapsed, (east, west) in enumerate(
+        [("oo", "oo"), ("os", "oo"), ("nn", "oo"), ("nn", "sn"), ("nn", "nn")]
+    ):
+        rollout.look(_pods(east=east, west=west), float(elapsed))
+    assert rollout.together == 1
+    assert rollout.finished == {"east": 2.0, "west": 4.0}
+
+
+def test_regions_that_are_updated_together_are_seen_so():
+    rollout = Rollout("new")
+    rollout.look(_pods(east="os", west="so"), 0.0)
+    assert rollout.together == 2
+    assert not rollout.finished
+
+
+def test_a_region_whose_pod_starts_again_is_not_finished():
+    rollout = Rollout("new")
+    for elapsed, east in enumerate(["on", "nn", "ns", "nn"]):
+        rollout.look(_pods(east=east), float(elapsed))
+    assert rollout.finished == {"east": 3.0}
