@@ -93,9 +93,9 @@ def test_commands_that_are_shown_exist_with_the_flags_that_are_shown(page: Path)
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Every mention of ``gossipctl``, as words up to where the command ends."""
+    """Every mention of ``gossipctl`` or ``kubectl gossip``, as words up to where the command ends."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    for line in re.findall(r"gossipctl +([^\n`|&;)#]*)", joined):
+    for line in re.findall(r"(?:gossipctl|kubectl gossip) +([^\n`|&;)#]*)", joined):
         yield re.sub(r"'[^']*'|\"[^\"]*\"", "X", line).split()
 
 
