@@ -65,6 +65,7 @@ e2e-smoke: $(STAMP) ## Install, use, upgrade and remove everything on the cluste
 
 lock: ## Resolve the dependencies again and write the hashes
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra operator pyproject.toml -o requirements-operator.txt
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove what was built
