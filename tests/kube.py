@@ -180,9 +180,9 @@ class Cluster:
         wait_until(lambda: self._exists("/readyz"), START_SECONDS, "kube-apiserver is ready")
 
     def stop(self) -> None:
-        """End every process; the youngest first, killed if they do not go."""
-        for name in reversed(list(self._processes)):
-            self.stop_program(name)
+        """Kill every process: what they hold is thrown away with the directory."""
+        for name in list(self._processes):
+            self.stop_program(name, kill=True)
 
     def stop_program(self, name: str, *, kill: bool = False) -> None:
         """End one of the programs, as a crash where ``kill``."""
