@@ -14,6 +14,7 @@ Ledger: TypeAlias = Mapping[str, tuple[str, ...]]
 
 MAX_BYTES: Final = 400 << 10
 """As it is stored; what it belongs to has to fit into one object of 1.5 MiB beside it."""
+MAX_KEYS: Final = 10_000
 _KEPT: Final = 3
 """Values by which one key may be known: versions can follow each other faster than they arrive."""
 

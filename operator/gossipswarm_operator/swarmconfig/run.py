@@ -117,8 +117,12 @@ class Run:
             delivered=known == version,
             foreign=claims.foreign_keys(claimed, config.name, config.prefix),
         )
-        if ledger.size(delta.ahead) > ledger.MAX_BYTES:
-            raise Blocked("TooLarge", f"the names of its {len(delta.ahead)} keys are too long")
+        if len(delta.ahead) > ledger.MAX_KEYS or ledger.size(delta.ahead) > ledger.MAX_BYTES:
+            raise Blocked(
+                "TooLarge",
+                f"{len(delta.ahead)} keys, with those that are to be deleted, are more than can be"
+                " remembered; make the change in smaller steps",
+            )
         if not delta.is_empty and swarm["spec"].get("reconciliation") == "Paused":
             raise Blocked("SwarmPaused", f"GossipSwarm {config.swarm!r} is paused")
         on_trial = config.rollout.regions and not delta.is_empty and version != known

@@ -1,0 +1,269 @@
+"""SwarmConfigs against a real API server and real agents."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kube import Cluster
+from swarmconfig_world import World, world
+
+pytestmark = pytest.mark.kube
+
+
+@pytest.fixture
+async def demo(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
+    async with world(cluster, namespace, "east", "east", "west") as made:
+        yield made
+
+
+def values(demo: World, key: str = "app") -> list[Any]:
+    return [one.holds(key) for one in demo.agents]
+
+
+async def test_data_reaches_every_agent_and_the_status_is_the_receipt(demo: World) -> None:
+    demo.apply("settings", data={"ttl": 60, "db": {"host": "a", "off": None}, "a.b": []})
+    await demo.converged()
+    assert values(demo) == [{"ttl": 60, "db": {"host": "a", "off": None}, "a.b": []}] * 3
+    found = demo.get("settings")
+    assert found is not None
+    status = found["status"]
+    assert (status["keys"], status["convergedAgents"]) == (4, "3/3")
+    assert status["observedGeneration"] == found["metadata"]["generation"]
+    assert status["version"] == status["convergedVersion"]
+    assert demo.condition("settings", "Synced")[:2] == ("True", "Delivered")
+    assert demo.condition("settings", "Drifted")[:2] == ("False", "InSync")
+    assert ("Normal", "Delivered") in demo.events("settings")
+
+
+async def test_values_come_from_config_maps_and_secrets_and_follow_them(demo: World) -> None:
+    demo.config_map("base", {"app.yaml": "ttl: 1\ndb: {host: a}"})
+    demo.create("secrets", "db", {"data": {"password": base64.b64encode(b"hunter2").decode()}})
+    sources = [
+        {"configMapRef": {"name": "base", "key": "app.yaml"}},
+        {"secretRef": {"name": "db"}, "path": "db"},
+    ]
+    demo.apply("settings", valuesFrom=sources, data={"ttl": 2})
+    await demo.converged()
+    assert values(demo) == [{"ttl": 2, "db": {"host": "a", "password": "hunter2"}}] * 3
+    assert "hunter2" not in str(demo.get("settings"))
+    demo.config_map("base", {"app.yaml": "db: {host: b, port: 5}"})
+    demo.reconciler.notice((demo.namespace, "settings"))
+    await demo.until(
+        lambda: (
+            values(demo) == [{"ttl": 2, "db": {"host": "b", "port": 5, "password": "hunter2"}}] * 3
+        )
+    )
+
+
+async def test_keys_that_are_gone_are_deleted_and_those_of_others_stay(demo: World) -> None:
+    await demo.agents[2].write("app.theirs", "kept")
+    demo.apply("settings", data={"a": 1, "b": {"c": 2}})
+    await demo.converged()
+    demo.apply("settings", data={"a": 1})
+    await demo.until(lambda: values(demo) == [{"a": 1, "theirs": "kept"}] * 3)
+    await demo.converged()
+    found = demo.get("settings")
+    assert found is not None
+    assert [owned["key"] for owned in found["status"]["keysOwned"]] == ["a"]
+
+
+async def test_an_unchanged_config_writes_nothing(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    before = (demo.get("settings"), [one.agent.node.state.sequence for one in demo.agents])
+    for _ in range(3):
+        demo.reconciler.notice((demo.namespace, "settings"))
+        await demo.reconcile()
+        await demo.reconcile()
+    assert (demo.get("settings"), [o.agent.node.state.sequence for o in demo.agents]) == before
+
+
+async def test_what_somebody_changes_is_found_and_set_back(demo: World) -> None:
+    demo.apply("settings", data={"a": 1, "b": 2})
+    await demo.converged()
+    await demo.agents[2].write("app.a", "changed")
+    await demo.until(lambda: demo.condition("settings", "Drifted")[1] == "Repaired")
+    await demo.until(lambda: values(demo, "app.a") == [1, 1, 1])
+    assert demo.condition("settings", "Drifted")[2].endswith(": a")
+    assert ("Warning", "ChangedLive") in demo.events("settings")
+    assert ("Warning", "Repaired") in demo.events("settings")
+
+
+async def test_keep_live_leaves_it_and_says_so(demo: World) -> None:
+    demo.apply("settings", data={"a": 1, "b": 2}, conflictPolicy="KeepLive")
+    await demo.converged()
+    await demo.agents[2].write("app.a", "changed")
+    await demo.until(lambda: demo.condition("settings", "Drifted")[1] == "KeptLive")
+    demo.apply("settings", data={"a": 5, "b": 6}, conflictPolicy="KeepLive")
+    await demo.until(lambda: values(demo) == [{"a": "changed", "b": 6}] * 3)
+    await demo.converged()
+    assert demo.condition("settings", "Drifted")[:2] == ("True", "KeptLive")
+    demo.apply("settings", data={"a": 5, "b": 6})
+    await demo.until(lambda: values(demo) == [{"a": 5, "b": 6}] * 3)
+
+
+async def test_the_older_of_two_owners_wins_and_the_younger_takes_over(demo: World) -> None:
+    demo.apply("a-older", data={"x": 1})
+    await demo.converged("a-older")
+    demo.apply("b-younger", prefix="app.sub", data={"y": 2})
+    await demo.until(
+        lambda: demo.condition("b-younger", "Synced")[1] == "PrefixConflict", "b-younger"
+    )
+    assert "'a-older'" in demo.condition("b-younger", "Synced")[2]
+    assert values(demo) == [{"x": 1}] * 3
+    demo.remove("a-older")
+    await demo.until(lambda: demo.get("a-older") is None, "a-older")
+    await demo.converged("b-younger")
+    assert values(demo) == [{"sub": {"y": 2}}] * 3
+
+
+async def test_deletion_takes_back_what_was_delivered(demo: World) -> None:
+    await demo.agents[0].write("app.theirs", 1)
+    demo.apply("settings", data={"a": 1, "b": {}})
+    await demo.converged()
+    demo.remove("settings")
+    await demo.until(lambda: demo.get("settings") is None)
+    assert values(demo) == [{"theirs": 1}] * 3
+
+
+async def test_without_pruning_deletion_leaves_everything_at_once(demo: World) -> None:
+    demo.apply("settings", data={"a": 1}, prune="Disabled")
+    await demo.converged()
+    demo.remove("settings")
+    assert demo.get("settings") is None
+    assert values(demo) == [{"a": 1}] * 3
+
+
+async def test_nothing_is_held_back_by_a_swarm_that_is_gone(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    demo.cluster.request(
+        "DELETE", f"/apis/gossipswarm.io/v1alpha1/namespaces/{demo.namespace}/gossipswarms/demo"
+    )
+    demo.remove("settings")
+    assert demo.get("settings") is not None
+    await demo.reconcile()
+    assert demo.get("settings") is None
+
+
+async def test_every_cause_has_a_reason_and_is_recovered_from(
+    cluster: Cluster, namespace: str
+) -> None:
+    async with world(cluster, namespace) as empty:
+        sources = [{"configMapRef": {"name": "base", "key": "v.json"}}]
+        empty.apply("settings", valuesFrom=sources)
+
+        async def reason() -> str:
+            empty.reconciler.notice((namespace, "settings"))
+            await empty.reconcile()
+            return empty.condition("settings", "Synced")[1]
+
+        assert await reason() == "SwarmNotFound"
+        empty.swarm("east")
+        assert await reason() == "SourceNotFound"
+        empty.config_map("base", {"other": "x"})
+        assert await reason() == "SourceKeyNotFound"
+        empty.config_map("base", {"v.json": "{"})
+        assert await reason() == "SourceUnreadable"
+        empty.config_map("base", {"v.json": "1"})
+        assert await reason() == "NoAgents"
+        assert [event[1] for event in empty.events("settings")][:2] == [
+            "SwarmNotFound",
+            "NotSynced",
+        ]
+        path = f"/api/v1/namespaces/{namespace}/secrets/demo-tokens"
+        empty.cluster.request("DELETE", path)
+        assert await reason() == "NoCredentials"
+
+
+async def test_an_agent_that_does_not_answer_is_named_and_waited_for(demo: World) -> None:
+    lost = demo.agents[2]
+    await lost.server.close()
+    demo.apply("settings", data={"a": 1})
+    await demo.until(lambda: demo.condition("settings", "Converged")[1] == "AgentsSilent")
+    assert lost.name in demo.condition("settings", "Converged")[2]
+    found = demo.get("settings")
+    assert found is not None
+    assert found["status"]["convergedAgents"] == "2/3"
+    assert demo.condition("settings", "Synced")[0] == "True"
+
+
+async def test_a_megabyte_is_delivered(demo: World) -> None:
+    for part in range(4):
+        demo.config_map(f"part{part}", {f"k{part}-{n}": "x" * 1000 for n in range(240)})
+    sources = [{"configMapRef": {"name": f"part{part}"}} for part in range(4)]
+    demo.apply("settings", valuesFrom=sources)
+    await demo.converged()
+    assert [len(value) for value in values(demo)] == [960] * 3
+    demo.config_map("part4", {f"more{n}": "x" * 1000 for n in range(200)})
+    demo.apply("settings", valuesFrom=[*sources, {"configMapRef": {"name": "part4"}}])
+    await demo.until(lambda: demo.condition("settings", "Synced")[1] == "TooLarge")
+    assert [len(value) for value in values(demo)] == [960] * 3
+
+
+# --- trials ---------------------------------------------------------------------------------------
+
+TRIAL = {"canaryRegions": ["east"], "timeout": "10s", "soak": "1s"}
+
+
+async def test_a_version_is_tried_in_a_region_before_everybody_gets_it(demo: World) -> None:
+    demo.apply("settings", data={"a": 1, "old": True})
+    await demo.converged()
+    demo.apply("settings", data={"a": 2}, rollout=TRIAL)
+    await demo.until(lambda: values(demo, "canary.east.app") == [{"a": 2, "old": None}] * 3)
+    assert values(demo) == [{"a": 1, "old": True}] * 3
+    assert demo.condition("settings", "Synced")[1] == "CanaryInProgress"
+    assert demo.condition("settings", "Converged")[0] == "False"
+    await demo.converged()
+    assert values(demo) == [{"a": 2}] * 3
+    assert values(demo, "canary") == [None] * 3
+    found = demo.get("settings")
+    assert found is not None
+    assert "rollout" not in found["status"]
+
+
+async def test_a_rejected_version_stops_by_itself_and_leaves_the_base_alone(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    demo.apply("settings", data={"a": 2}, rollout={**TRIAL, "soak": "10s"})
+    await demo.until(lambda: values(demo, "canary.east.app") == [{"a": 2}] * 3)
+    await demo.agents[1].write("canary-rejected.east.app", "error rate 12 %")
+    await demo.until(lambda: demo.condition("settings", "Synced")[1] == "CanaryFailed")
+    assert "error rate 12 %" in demo.condition("settings", "Synced")[2]
+    await demo.until(lambda: values(demo, "canary") == [None] * 3)
+    assert values(demo) == [{"a": 1}] * 3
+    assert values(demo, "canary-rejected") == [None] * 3
+    assert ("Warning", "CanaryFailed") in demo.events("settings")
+    demo.apply("settings", data={"a": 3})
+    await demo.converged()
+    assert values(demo) == [{"a": 3}] * 3
+
+
+async def test_a_region_that_does_not_stay_ready_fails_the_trial(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    demo.apply("settings", data={"a": 2}, rollout={**TRIAL, "timeout": "2s", "soak": "2s"})
+    await demo.until(lambda: values(demo, "canary.east.app") == [{"a": 2}] * 3)
+    demo.pod(demo.agents[0], ready=False)
+    await demo.until(lambda: demo.condition("settings", "Synced")[1] == "CanaryFailed")
+    assert "demo-east-0" in demo.condition("settings", "Synced")[2]
+    await demo.until(lambda: values(demo, "canary") == [None] * 3)
+    assert values(demo) == [{"a": 1}] * 3
+
+
+async def test_deleting_a_config_on_trial_removes_the_overlay(demo: World) -> None:
+    demo.apply("settings", data={"a": 2}, prune="Disabled", rollout={**TRIAL, "soak": "10s"})
+    await demo.until(lambda: values(demo, "canary.east.app") == [{"a": 2}] * 3)
+    demo.remove("settings")
+    await demo.until(lambda: demo.get("settings") is None)
+    await demo.until(lambda: values(demo, "canary") == [None] * 3)
+
+
+async def test_a_canary_region_that_the_swarm_has_not_is_named(demo: World) -> None:
+    demo.apply("settings", data={"a": 1}, rollout={"canaryRegions": ["north"]})
+    await demo.until(lambda: demo.condition("settings", "Synced")[1] == "UnknownRegion")
+    assert "north" in demo.condition("settings", "Synced")[2]
