@@ -132,8 +132,7 @@ def test_ctrl_c_ends_it_quietly_with_130(gossipctl: CommandLine, tmp_path: Path)
 def test_a_defect_is_one_line_and_says_how_to_get_the_trace(
     gossipctl: CommandLine, tmp_path: Path
 ) -> None:
-    (tmp_path / "state").write_text("a file where a directory should be")
-    broken = {"XDG_STATE_HOME": "/dev/null/\0"[:-1], "PYTHONPATH": str(tmp_path)}
+    broken = {"PYTHONPATH": str(tmp_path)}
     (tmp_path / "sitecustomize.py").write_text(
         "import gossipctl.local.client as c\n"
         "def broken(*_): raise KeyError('x')\n"

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 import guides
-from gossipctl.backend import select
 from gossipctl.catalogue import SINGLE, VERBS
+from gossipctl.local.backend import LocalBackend
 from gossipctl.main import load
 from gossipctl.parser import Parser
 from gossipswarm_agent.api import limits
@@ -180,7 +180,7 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def await_acquaintance(agents: int, seconds: float) -> None:
     """Until every agent knows every other: what a guide shows is the settled swarm."""
     deadline = time.monotonic() + seconds
-    while any(each.agent().members_alive != agents for each in select(None).agents()):
+    while any(each.agent().members_alive != agents for each in LocalBackend().swarm(None).agents()):
         assert time.monotonic() < deadline, "the agents do not know each other"
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import guides
-from gossipctl.backend import Swarm, select
+from gossipctl.backend import Swarm
+from gossipctl.local.backend import LocalBackend
 
 PAGE = Path(__file__).parent.parent / "docs" / "walkthrough.md"
 REGIONS = ("us-east", "us-west", "eu-central")
@@ -85,7 +86,7 @@ def test_the_walkthrough_runs_from_its_first_block_to_its_last(home: Path) -> No
     check_measurement(of(outcomes, "gossip benchmark"))
     check_memory(of(outcomes, "memory retrieve"))
     check_repair(of(outcomes, "anti-entropy --force"))
-    check_agents(select(None))
+    check_agents(LocalBackend().swarm(None))
 
 
 def check_start(init: guides.Outcome, spawn: guides.Outcome) -> None:
@@ -184,11 +185,11 @@ def test_a_write_converges_on_all_of_211_agents(home: Path) -> None:
             *("gossip", "state-update", "--key", "app.number", "--value", str(number)),
             *("--agent", "us-east-1", "--wait", "--threshold", "1.0"),
         )
-    with_writes = select(None).agent("us-east-1")
+    with_writes = LocalBackend().swarm(None).agent("us-east-1")
     figures = with_writes.convergence_stats()
     print(f"one write on all 211 agents: {figures}")
     assert figures.samples == 20
     assert figures.p99_ms is not None
     assert figures.p99_ms < 1000
-    values = {agent.get("app.number").value for agent in select(None).agents()}
+    values = {agent.get("app.number").value for agent in LocalBackend().swarm(None).agents()}
     assert values == {19}

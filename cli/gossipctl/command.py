@@ -7,18 +7,33 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from gossipctl.backend import Swarm
+    from gossipctl.backend import Backend, Swarm
     from gossipctl.output import Output
     from gossipctl.parser import Parser
 
 
 class Invocation:
-    """One run of one command: its parsed flags, where to print, and the swarm it is about."""
+    """One run of one command: its parsed flags, where to print, and the swarm it is about.
+
+    ``creates``: it may make the swarm, so that no cluster is taken which nobody named.
+    """
+
+    creates = False
 
     def __init__(self, flags: argparse.Namespace, output: Output) -> None:
         self.flags = flags
         self.output = output
+        self._backend: Backend | None = None
         self._swarm: Swarm | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Where swarms run, found on first use."""
+        if self._backend is None:
+            from gossipctl.backend import choose
+
+            self._backend = choose(self.flags, creating=self.creates)
+        return self._backend
 
     @property
     def swarm(self) -> Swarm:
@@ -28,9 +43,7 @@ class Invocation:
             Unreachable: there is none, or its supervisor does not answer.
         """
         if self._swarm is None:
-            from gossipctl.backend import select
-
-            self._swarm = select(self.flags.swarm)
+            self._swarm = self.backend.swarm(self.flags.swarm)
         return self._swarm
 
 

@@ -1,4 +1,4 @@
-"""The live view of ``gossipctl dashboard``. One picture is three questions to the supervisor."""
+"""The live view of ``gossipctl dashboard``. One picture is three questions to the backend."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from gossipctl import durations
 from gossipctl.backend import Swarm
+from gossipctl.failures import CommandFailed
 from gossipctl.live import console
 from gossipctl.local.errors import LocalError
 from gossipctl.output import BAD, GOOD
@@ -40,7 +41,7 @@ def run(swarm: Swarm, refresh: float) -> None:
     """Show pictures until q, Escape or Ctrl-C; ``refresh`` in seconds."""
     terminal = console()
     # Three connections: a slow answer must neither hold up the keys nor the other views.
-    observer, writes = _Observer(_again(swarm), refresh), _Writes(_again(swarm))
+    observer, writes = _Observer(swarm.again(), refresh), _Writes(swarm.again())
     with _keys(), Live(console=terminal, screen=True, auto_refresh=False) as live:
         observer.start()
         writes.start()
@@ -52,11 +53,6 @@ def run(swarm: Swarm, refresh: float) -> None:
                 live.update(page, refresh=True)
             if _pressed(refresh) in ("q", "Q", "\x1b"):
                 return
-
-
-def _again(swarm: Swarm) -> Swarm:
-    """The same swarm over a connection of its own."""
-    return Swarm(type(swarm.local)(swarm.name))
 
 
 def picture(
@@ -242,7 +238,7 @@ class _Observer(threading.Thread):
                 self.newest = Trace(self._swarm.agent(name), dot)
             elif self.newest is not None and not self.newest.complete:
                 self.newest.refresh()
-        except (GossipSwarmError, LocalError):
+        except (GossipSwarmError, LocalError, CommandFailed):
             pass  # its agent is gone: what it said last stands
 
 
@@ -265,7 +261,7 @@ class _Writes(threading.Thread):
                 for change in self._swarm.agent().watch():
                     if isinstance(change, Change):
                         self._latest.append(change.raw)
-            except (GossipSwarmError, LocalError):
+            except (GossipSwarmError, LocalError, CommandFailed):
                 # No agent for now: the picture shows that by itself.
                 time.sleep(1)
 

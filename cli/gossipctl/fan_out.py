@@ -34,5 +34,7 @@ def ask(
 def _carefully(question: Callable[[Agent], Answer], agent: Agent) -> Answer | CommandFailed:
     try:
         return question(agent)
+    except CommandFailed as failure:
+        return failure
     except GossipSwarmError as error:
         return translate(error) or CommandFailed(str(error))

@@ -14,7 +14,9 @@ from gossipctl.command import Command, Invocation
 from gossipctl.failures import INTERRUPTED, STDOUT_CLOSED, CommandFailed, StdoutClosed, UsageError
 from gossipctl.suggest import did_you_mean
 
-_GLOBAL_WITH_VALUE = ("--swarm", "--backend", "-o", "--output")
+GLOBAL_WITH_VALUE = (
+    "--swarm", "--backend", "--context", "--namespace", "-n", "-o", "--output"
+)  # fmt: skip
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -97,9 +99,9 @@ def _split_globals(arguments: list[str]) -> tuple[list[str], list[str]]:
     index = 0
     while index < len(arguments):
         argument = arguments[index]
-        if argument in _GLOBAL_WITH_VALUE:
+        if argument in GLOBAL_WITH_VALUE:
             index += 2
-        elif argument.startswith(tuple(f"{name}=" for name in _GLOBAL_WITH_VALUE)):
+        elif argument.startswith(tuple(f"{name}=" for name in GLOBAL_WITH_VALUE)):
             index += 1
         else:
             break

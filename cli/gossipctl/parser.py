@@ -48,7 +48,16 @@ class Parser(argparse.ArgumentParser):
             "--swarm", metavar="NAME", help="the swarm to talk to (default: $GOSSIPSWARM_SWARM)"
         )
         group.add_argument(
-            "--backend", type=choice("local"), metavar="local", help="where the swarm runs"
+            "--backend",
+            type=choice("local", "kubernetes"),
+            metavar="local|kubernetes",
+            help="where the swarm runs (default: local if a swarm is selected there, else the cluster)",
+        )
+        group.add_argument(
+            "--context", metavar="NAME", help="context of the kubeconfig (default: the current one)"
+        )
+        group.add_argument(
+            "--namespace", "-n", metavar="NAME", help="namespace (default: the context's)"
         )
         group.add_argument(
             "-o",

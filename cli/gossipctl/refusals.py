@@ -22,6 +22,9 @@ def translate(error: Exception) -> CommandFailed | None:
         failure = CommandFailed(error.message, error.hint or None)
         failure.exit_code = error.exit
         return failure
+    found = getattr(error, "failure", None)
+    if isinstance(found, CommandFailed):
+        return found
     if isinstance(error, ApiError):
         return _of_problem(error)
     if isinstance(error, Unreachable):

@@ -81,7 +81,7 @@ def read(spec: Mapping[str, Any]) -> dict[str, Any]:
             above = f"it is spec.{field}, not a part of spec.gossip" if name else ""
             raise Misspelt(
                 f"unknown field spec.gossip.{field}",
-                above or did_you_mean(field, known, otherwise=f"known: {listing(known, limit=30)}"),
+                above or did_you_mean(field, known) or f"known: {listing(known, limit=30)}",
             )
         found[name] = _read_one(f"spec.gossip.{field}", name, value)
     for name in TOP_LEVEL:

@@ -107,7 +107,7 @@ class Exchange:
         connection.deadline = ends
         headers = {**self._headers, **call.headers}
         if call.body is not None:
-            headers["Content-Type"] = "application/json"
+            headers.setdefault("Content-Type", "application/json")
         try:
             connection.send(call.method, call.target, headers, call.body)
             response = connection.receive(has_body=call.method != "HEAD")

@@ -39,9 +39,13 @@ class Client:
     ) -> None:
         self.url = url
         self.timeout = timeout
-        self._exchange = Exchange(url, token, timeout, retries, ca_file)
-        self._run = self._exchange.run
         self._last_dot: str | None = None
+        self._attach(Exchange(url, token, timeout, retries, ca_file))
+
+    def _attach(self, exchange: Exchange) -> None:
+        """Send every call this way from now on."""
+        self._exchange = exchange
+        self._run = exchange.run
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,7 @@ def _spawn_arguments(parser: Parser) -> None:
         "--label", action="append", default=[], metavar="NAME=VALUE", help="label; may be repeated"
     )
     parser.flag("--count", type=count, metavar="N", help="start this many")
+    parser.switch("--no-wait", help="do not wait until they have joined (kubernetes)")
 
 
 def _spawn(invocation: Invocation) -> None:
@@ -41,6 +42,11 @@ def _spawn(invocation: Invocation) -> None:
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     out = invocation.output
+    if flags.no_wait:
+        if invocation.backend.kind == "local":
+            raise UsageError("--no-wait means nothing on this machine", "agents join at once")
+        _report(out, invocation.swarm.request("spawn", wait=False, **wanted)["agents"], "ordered")
+        return
     if not flags.count:
         with progress.Waiting("starting an agent"):
             result = invocation.swarm.request("spawn", **wanted)
@@ -54,12 +60,12 @@ def _spawn(invocation: Invocation) -> None:
                 bar.advance()
 
 
-def _report(out: output.Output, agents: list[dict[str, Any]]) -> None:
+def _report(out: output.Output, agents: list[dict[str, Any]], done: str = "started") -> None:
     if out.wants_json:
         out.json(agents[0] if len(agents) == 1 else agents)
         return
     for agent in agents:
-        out.line(f"agent/{agent['name']} started in {agent['region']}")
+        out.line(f"agent/{agent['name']} {done} in {agent['region']}")
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -92,7 +98,7 @@ def _list(invocation: Invocation) -> None:
         agents,
         {"name": "name", "region": "region", "status": "status", "type": "type"},
         {
-            "worker": "worker",
+            "worker": "worker" if invocation.backend.kind == "local" else "node",
             "gossip": "gossip",
             "api": "api",
             "capabilities": "capabilities",
@@ -181,7 +187,10 @@ COMMANDS = {
         """Start an agent and return when it has joined the swarm. Many may be started at once, by --count or
         by as many commands side by side.
 
-        The name of an agent that was stopped starts it again, with its data.""",
+        The name of an agent that was stopped starts it again, with its data.
+
+        In a cluster it raises the replicas of the region by one, or by --count, however many commands do so at
+        once. Pods are named by their regions and are all alike: name, type, capabilities and labels are left out.""",
         (
             "agent spawn --type worker --name cache-1 --region us-east --capabilities config-caching,peer-gossip",
             "agent spawn --region us-west --name cache --count 50",
@@ -196,7 +205,8 @@ COMMANDS = {
     "env": Command(
         _env,
         _env_arguments,
-        """Print where an agent's HTTP API is and the token that may write there, as variables for a shell.""",
+        """Print where an agent's HTTP API is and the token that may write there, as variables for a shell. In a
+        cluster the address is one of the cluster, and without a name that of the swarm's Service.""",
         ("agent env gossip-us-east-1", "agent env -o json"),
     ),
     "logs": Command(
@@ -208,7 +218,10 @@ COMMANDS = {
     "stop": Command(
         _stop,
         _stop_arguments,
-        "Stop an agent: it says goodbye, so that nobody takes it for dead. Its data stays unless it is removed.",
+        """Stop an agent: it says goodbye, so that nobody takes it for dead. Its data stays unless it is removed.
+
+        In a cluster that lowers the replicas of its region, whose last agent is the one to go; --remove deletes
+        its volume, too.""",
         ("agent stop cache-1", "agent stop --all"),
     ),
 }

@@ -235,7 +235,9 @@ COMMANDS = {
         force everywhere; agents notice it by themselves within half a second.
 
         Regions that are not named form one more side. --one-way and --pair cut single links, so that other
-        regions still pass everything on.""",
+        regions still pass everything on.
+
+        In a cluster it creates a SwarmPartition and waits until that is enforced; there is no --one-way there.""",
         (
             "network partition --group1 us-east --group2 us-west,eu-central --duration 30000",
             "network partition --groups 'us-east|us-west|eu-central' --duration 1m",
@@ -251,7 +253,8 @@ COMMANDS = {
     "heal-partition": Command(
         _heal,
         no_arguments,
-        "End every cut. If none is in force, because its duration is over, it says so and that is all.",
+        """End every cut. If none is in force, because its duration is over, it says so and that is all. In a
+        cluster it works without the operator, too.""",
         ("network heal-partition",),
     ),
     "verify-connectivity": Command(

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gossipctl import output, progress
+from gossipctl.backend import Backend
 from gossipctl.command import Command, Invocation, no_arguments
 from gossipctl.failures import CommandFailed, UsageError
-from gossipctl.local import client as local
-from gossipctl.local.client import LocalSwarm
-from gossipctl.local.errors import LocalError
 from gossipctl.parser import Parser, choice, count, names
 from gossipctl.status_page import show_status
 
@@ -53,45 +51,21 @@ def _init_arguments(parser: Parser) -> None:
 
 def _init(invocation: Invocation) -> None:
     flags = invocation.flags
-    from gossipctl.local import lifecycle
-
     asked = {
         "regions": flags.regions,
         "max_agents": flags.max_agents,
         "workers": flags.workers,
         "hooks": str(Path(flags.hooks).resolve()) if flags.hooks else None,
         "encryption": False if flags.no_encryption else None,
+        "topology": flags.topology,
+        "protocol": flags.protocol,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     wanted = flags.swarm or os.environ.get("GOSSIPSWARM_SWARM")
+    invocation.creates = True
     with progress.Waiting("starting the swarm"):
-        status = _existing(wanted, asked) or lifecycle.init(
-            **({"name": wanted} if wanted else {}),
-            topology=flags.topology,
-            protocol=flags.protocol,
-            **{"regions": ["local"], **asked},
-        )
+        status = invocation.backend.init(wanted, asked)
     invocation.output.json(_described(status))
-
-
-def _existing(name: str | None, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The status of the swarm that is meant and is already what was asked for: init can be repeated."""
-    known = {swarm["name"]: swarm for swarm in local.list_swarms()}
-    meant = (
-        known.get(name)
-        if name
-        else next((each for each in known.values() if each["selected"]), None)
-    )
-    if meant is None or meant["regions"] != asked.get("regions", meant["regions"]):
-        return None
-    from gossipctl.local import lifecycle
-
-    status = lifecycle.up(meant["name"])
-    if any(status.get(flag, value) != value for flag, value in asked.items()):
-        return None
-    output.note(f"swarm {meant['name']} is there already; nothing changed")
-    local.make_current(meant["name"])
-    return status
 
 
 def _described(status: dict[str, Any]) -> dict[str, Any]:
@@ -111,11 +85,12 @@ def _status(invocation: Invocation) -> None:
 
 
 def _list(invocation: Invocation) -> None:
-    swarms = local.list_swarms()
+    swarms = invocation.backend.list_swarms()
     for swarm in swarms:
         swarm["current"] = "*" if swarm["selected"] else ""
     if not swarms and invocation.output.human:
-        output.note("no swarm on this machine; make one with: gossipctl swarm init")
+        place = invocation.backend.place
+        output.note(f"no swarm {place}; make one with: gossipctl swarm init")
     invocation.output.records(
         swarms,
         {
@@ -140,21 +115,20 @@ def _apply_arguments(parser: Parser) -> None:
 
 
 def _apply(invocation: Invocation) -> None:
-    from gossipctl.local import lifecycle
-
+    invocation.creates = True
     for manifest in _manifests(invocation.flags.file):
         if invocation.flags.swarm:
             manifest.setdefault("metadata", {})["name"] = invocation.flags.swarm
         with progress.Waiting("applying the manifest"):
-            result = lifecycle.apply(manifest)
-        if result["created"] or not local.has_swarm():
-            local.make_current(result["swarm"])
+            result = invocation.backend.apply(manifest)
         if invocation.output.wants_json:
-            invocation.output.json(result)
+            invocation.output.json(
+                {name: value for name, value in result.items() if name not in ("kind", "name")}
+            )
             continue
         for ignored in result.get("ignored", []):
             output.note(f"{ignored} means nothing on this machine and was left out")
-        invocation.output.line(f"swarm/{result['swarm']} {_outcome(result)}")
+        invocation.output.line(f"{result['kind']}/{result['name']} {_outcome(result)}")
 
 
 def _outcome(result: dict[str, Any]) -> str:
@@ -187,16 +161,15 @@ def _named_arguments(parser: Parser) -> None:
     )
 
 
-def _named(invocation: Invocation) -> str:
-    return local.select(invocation.flags.name or invocation.flags.swarm)
+def _named(invocation: Invocation) -> tuple[Backend, str]:
+    backend = invocation.backend
+    return backend, backend.select(invocation.flags.name or invocation.flags.swarm)
 
 
 def _up(invocation: Invocation) -> None:
-    from gossipctl.local import lifecycle
-
-    name = _named(invocation)
+    backend, name = _named(invocation)
     with progress.Waiting(f"starting {name}"):
-        status = lifecycle.up(name)
+        status = backend.up(name)
     if invocation.output.wants_json:
         invocation.output.json(status)
     else:
@@ -204,9 +177,9 @@ def _up(invocation: Invocation) -> None:
 
 
 def _down(invocation: Invocation) -> None:
-    name = _named(invocation)
+    backend, name = _named(invocation)
     with progress.Waiting(f"stopping {name}"):
-        was_running = LocalSwarm(name).down()
+        was_running = backend.down(name)
     state = "is down; its data stays" if was_running else "was down already"
     invocation.output.line(f"swarm/{name} {state}")
 
@@ -219,24 +192,28 @@ def _delete_arguments(parser: Parser) -> None:
 
 def _delete(invocation: Invocation) -> None:
     flags = invocation.flags
-    try:
-        name = _named(invocation)
-    except LocalError as error:
-        if flags.if_exists and error.reason in ("no-swarm", "unknown-swarm"):
-            output.note("there is no such swarm; nothing to delete")
-            return
-        raise
+    backend = invocation.backend
+    meant = flags.name or flags.swarm or os.environ.get("GOSSIPSWARM_SWARM")
+    if flags.if_exists and not (backend.exists(meant) if meant else backend.list_swarms()):
+        output.note("there is no such swarm; nothing to delete")
+        return
+    name = backend.select(meant)
     if not flags.yes:
-        _confirm(name)
+        _confirm(backend, name)
     with progress.Waiting(f"deleting {name}"):
-        LocalSwarm(name).delete()
+        left = backend.delete(name)
     invocation.output.line(f"swarm/{name} deleted")
+    if left:
+        output.note(left)
 
 
-def _confirm(name: str) -> None:
+def _confirm(backend: Backend, name: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"deleting {name} removes its data for good", "say so with --yes")
-    sys.stderr.write(f"Delete swarm {name}, its processes and all its data? [y/N] ")
+    what = "its processes and all its data"
+    if backend.kind != "local":
+        what = f"and all its agents, {backend.place}"
+    sys.stderr.write(f"Delete swarm {name}, {what}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandFailed("nothing was deleted")
@@ -248,6 +225,9 @@ COMMANDS = {
         _init_arguments,
         """Create a swarm, start its supervisor in the background and select the swarm for later commands.
         Prints what was made as JSON.
+
+        With --backend kubernetes, --context or --namespace, and as kubectl gossip, it creates a GossipSwarm in
+        the cluster instead, by default one called gossip.
 
         Running it again is safe: a swarm that already is what was asked for is left as it is.""",
         (
@@ -262,14 +242,21 @@ COMMANDS = {
         ("swarm status --verbose", "swarm status -o json"),
     ),
     "list": Command(
-        _list, no_arguments, "List the swarms on this machine, running or not.", ("swarm list",)
+        _list,
+        no_arguments,
+        "List the swarms on this machine, running or not, or those of a namespace.",
+        ("swarm list",),
     ),
     "apply": Command(
         _apply,
         _apply_arguments,
         """Create a swarm, or change it, so that it is what a GossipSwarm manifest says: the same YAML that
-        kubectl apply takes. Applying it twice changes nothing.""",
-        ("swarm apply -f examples/quickstart.yaml",),
+        kubectl apply takes. Applying it twice changes nothing. In a cluster SwarmConfig and SwarmPartition are
+        taken, too.""",
+        (
+            "swarm apply -f examples/quickstart.yaml",
+            "--namespace prod swarm apply -f examples/quickstart.yaml",
+        ),
     ),
     "up": Command(
         _up,
@@ -280,13 +267,15 @@ COMMANDS = {
     "down": Command(
         _down,
         _named_arguments,
-        "Stop every process of a swarm. Its data stays for swarm up.",
+        """Stop every process of a swarm. Its data stays for swarm up. In a cluster every region gets no replicas,
+        and the GossipSwarm remembers how many it had.""",
         ("swarm down",),
     ),
     "delete": Command(
         _delete,
         _delete_arguments,
-        "Stop a swarm and delete all its data. Asks first, unless told --yes.",
+        """Stop a swarm and delete all its data. Asks first, unless told --yes. In a cluster its volumes go or stay
+        by its storage.retention.""",
         ("swarm delete demo --yes --if-exists",),
     ),
 }

@@ -35,7 +35,7 @@ def _arguments(parser: Parser) -> None:
         "--agents",
         type=count,
         metavar="N",
-        help="ready: this many agents, rather than those that there are",
+        help="ready: this many agents, rather than all that there are or ought to be",
     )
     parser.flag(
         "--timeout",
@@ -87,7 +87,7 @@ def _converged(invocation: Invocation) -> Verdict:
 def _ready(invocation: Invocation) -> Verdict:
     agents = invocation.swarm.stats()
     ready = sum(bool(each["ready"]) for each in agents)
-    wanted = invocation.flags.agents or max(len(agents), 1)
+    wanted = invocation.flags.agents or invocation.swarm.expected() or max(len(agents), 1)
     needed = wanted * (invocation.flags.threshold or 1.0)
     return ready >= needed, f"{ready} of {wanted} agents are ready"
 

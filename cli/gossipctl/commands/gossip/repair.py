@@ -99,13 +99,14 @@ def _degraded(invocation: Invocation) -> None:
     flags = invocation.flags
     if flags.enable and flags.disable:
         raise UsageError("--enable and --disable exclude each other")
-    agent = invocation.swarm.agent(flags.agent)
-    if flags.enable or flags.disable:
-        scope = "agent" if flags.agent else "swarm"
-        degraded = agent.degraded_mode(flags.enable, scope=scope)
+    swarm = invocation.swarm
+    if not (flags.enable or flags.disable):
+        degraded = swarm.agent(flags.agent).agent().degraded
+    elif flags.agent:
+        degraded = swarm.agent(flags.agent).degraded_mode(flags.enable, scope="agent")
     else:
-        degraded = agent.agent().degraded
-    where = agent.name if flags.agent else invocation.swarm.name
+        degraded = swarm.set_degraded(enabled=flags.enable)
+    where = flags.agent or swarm.name
     if invocation.output.wants_json:
         invocation.output.json({"degraded": degraded, "of": where})
         return
