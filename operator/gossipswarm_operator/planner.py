@@ -86,12 +86,13 @@ def plan(swarm: Swarm, observed: Observed, fresh: Fresh, default_image: str, now
             for region in swarm.regions
         },
     )
+    # Agents first: what they are told is what the Secret says already, and some of them may be about to go.
+    _rotate(keys, found)
+    _tune(observed, facts, scaling, found)
+    found.actions += scaling.drains
+    found.waits += [*scaling.waits, *rollout.waits]
     _apply_all(swarm, observed, facts, keys, found)
     _delete_excess(swarm, observed, scaling, rollout, facts, found)
-    found.waits += [*scaling.waits, *rollout.waits]
-    _tune(observed, facts, scaling, found)
-    _rotate(keys, found)
-    found.actions += scaling.drains
     return Plan(
         tuple(found.actions),
         tuple(found.waits),

@@ -97,12 +97,11 @@ def _step(
     """Partition of the region that is on its turn."""
     target = region.outdated[0].ordinal
     broken = _broken(region.outdated)
+    replacing = Wait("Updating", f"{region.outdated[0].name} is being replaced")
     if broken is not None:
-        return min(broken, region.partition), _late(swarm, region, now)
+        return min(broken, region.partition), _late(swarm, region, now) or replacing
     if region.partition <= target:
-        return region.partition, _late(swarm, region, now) or Wait(
-            "Updating", f"{region.outdated[0].name} is being replaced"
-        )
+        return region.partition, _late(swarm, region, now) or replacing
     obstacle = _late(swarm, region, now) or _obstacle(swarm, observed, region, converged)
     if obstacle is not None:
         return region.partition, obstacle

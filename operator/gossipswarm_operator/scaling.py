@@ -35,7 +35,6 @@ def scale(swarm: Swarm, observed: Observed, now: datetime) -> Scale:
     """What may be done now."""
     leaving = _leaving(swarm, observed)
     names = tuple(sorted(pod.name for pods in leaving.values() for pod in pods))
-    stays = [pod for pod in observed.pods if pod.name not in names and not pod.deleting]
     replicas: dict[str, int] = {}
     drains: list[Drain] = []
     waits: list[Wait] = []
@@ -43,7 +42,7 @@ def scale(swarm: Swarm, observed: Observed, now: datetime) -> Scale:
     for region in swarm.regions:
         replicas[region] = max(swarm.replicas(region), _present(swarm, observed, region))
     for region, pods in leaving.items():
-        held = [pod for pod in pods if not _may_go(swarm, observed, pod, stays, now)]
+        held = [pod for pod in pods if not _may_go(swarm, observed, pod, now)]
         if not held:
             if region in replicas:
                 replicas[region] = swarm.replicas(region)
@@ -85,15 +84,13 @@ def _present(swarm: Swarm, observed: Observed, region: str) -> int:
     return 0 if found is None else int(found["spec"].get("replicas", 1))
 
 
-def _may_go(
-    swarm: Swarm, observed: Observed, pod: Pod, stays: Sequence[Pod], now: datetime
-) -> bool:
+def _may_go(swarm: Swarm, observed: Observed, pod: Pod, now: datetime) -> bool:
     if pod.drained_until is not None and pod.drained_until - now >= DRAINED_FOR_AT_LEAST:
         return True
     if pod.address is None:
         return True  # it never ran, so it holds nothing of its own
-    if not stays:
-        return True  # nobody is left to hand over to, and that is what the spec wants
+    if swarm.total == 0:
+        return True  # nobody is to be left who could take over
     timeout = timedelta(seconds=seconds(swarm.spec.update.timeout))
     since = pod.draining_since
     return since is not None and now - since > timeout and pod.name not in observed.agents
