@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import Any
 
+import kopf
 import pytest
 
+from gossipswarm_operator.handlers.swarmconfig import register
+from gossipswarm_operator.swarmconfig.dependents import Key
 from kube import Cluster
 from swarmconfig_world import World, world
 
@@ -267,3 +273,86 @@ async def test_a_canary_region_that_the_swarm_has_not_is_named(demo: World) -> N
     demo.apply("settings", data={"a": 1}, rollout={"canaryRegions": ["north"]})
     await demo.until(lambda: demo.condition("settings", "Synced")[1] == "UnknownRegion")
     assert "north" in demo.condition("settings", "Synced")[2]
+
+
+# --- as the operator runs it ----------------------------------------------------------------------
+
+
+class Driver:
+    """Reconciles what is asked for, one at a time, and again when the reconcile says so."""
+
+    def __init__(self, demo: World) -> None:
+        self._demo = demo
+        self._due: dict[Key, float] = {}
+        self._changed = asyncio.Event()
+
+    def enqueue(self, key: Key) -> None:
+        self._due[key] = 0.0
+        self._changed.set()
+
+    async def run(self) -> None:
+        while True:
+            now = monotonic()
+            for key in [key for key, due in self._due.items() if due <= now]:
+                del self._due[key]
+                again = await self._demo.reconciler.reconcile(key)
+                if again is not None:
+                    self._due.setdefault(key, now + again)
+            rest = min(self._due.values(), default=now + 60) - monotonic()
+            self._changed.clear()
+            if rest > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), rest)
+
+
+@pytest.fixture
+async def operated(demo: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """The world with somebody who watches it."""
+    monkeypatch.setenv("KUBECONFIG", str(demo.cluster.kubeconfig))
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
+    driver = Driver(demo)
+    register(registry, demo.reconciler, driver.enqueue)
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    ready = asyncio.Event()
+    # Not kopf.operator(): in the end that cancels every task that it does not know, such as this test.
+    watching = await kopf.spawn_tasks(
+        registry=registry,
+        settings=settings,
+        standalone=True,
+        namespaces=[demo.namespace],
+        ready_flag=ready,
+    )
+    tasks = [asyncio.create_task(driver.run()), *watching]
+    async with asyncio.timeout(20):
+        await ready.wait()
+    yield demo
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def eventually(holds: Callable[[], object], seconds: float = 15.0) -> None:
+    deadline = monotonic() + seconds
+    while not holds():
+        assert monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.05)
+
+
+async def test_changes_of_the_object_and_its_sources_are_followed_by_watching(
+    operated: World,
+) -> None:
+    operated.apply("settings", valuesFrom=[{"configMapRef": {"name": "base"}}])
+    await eventually(lambda: operated.condition("settings", "Synced")[1] == "SourceNotFound")
+    operated.config_map("base", {"a": "1"})
+    await eventually(lambda: values(operated) == [{"a": "1"}] * 3)
+    operated.config_map("base", {"a": "2"})
+    await eventually(lambda: values(operated) == [{"a": "2"}] * 3)
+    await eventually(lambda: operated.condition("settings", "Converged")[0] == "True")
+    await operated.agents[0].write("app.a", "drift")
+    await eventually(lambda: operated.condition("settings", "Drifted")[1] == "Repaired")
+    operated.apply("younger", prefix="app.sub", data={"b": 1})
+    await eventually(lambda: operated.condition("younger", "Synced")[1] == "PrefixConflict")
+    operated.remove("settings")
+    await eventually(lambda: values(operated) == [{"sub": {"b": 1}}] * 3)

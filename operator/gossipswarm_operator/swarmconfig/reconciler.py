@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -14,13 +14,11 @@ from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import CONFIGS, KubeClient
 from gossipswarm_operator.events import Events
 from gossipswarm_operator.swarmconfig import delivery, removal, status, trial
+from gossipswarm_operator.swarmconfig.dependents import Key
 from gossipswarm_operator.swarmconfig.model import InvalidConfig, parse
 from gossipswarm_operator.swarmconfig.record import Record, TooLarge
 from gossipswarm_operator.swarmconfig.rendering import Unrenderable
 from gossipswarm_operator.swarmconfig.run import WAITING_SECONDS, Blocked, Glance, Result, Run
-
-Key: TypeAlias = tuple[str, str]
-"""Namespace and name."""
 
 GLANCE_SECONDS: Final = 5.0
 """Between two looks at one agent, whether anything below the prefix changed."""
