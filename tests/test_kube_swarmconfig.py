@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
@@ -13,7 +12,7 @@ import kopf
 import pytest
 
 from gossipswarm_operator.handlers.swarmconfig import register
-from gossipswarm_operator.swarmconfig.dependents import Key
+from gossipswarm_operator.queue import Queue
 from kube import Cluster
 from swarmconfig_world import World, world
 
@@ -278,41 +277,14 @@ async def test_a_canary_region_that_the_swarm_has_not_is_named(demo: World) -> N
 # --- as the operator runs it ----------------------------------------------------------------------
 
 
-class Driver:
-    """Reconciles what is asked for, one at a time, and again when the reconcile says so."""
-
-    def __init__(self, demo: World) -> None:
-        self._demo = demo
-        self._due: dict[Key, float] = {}
-        self._changed = asyncio.Event()
-
-    def enqueue(self, key: Key) -> None:
-        self._due[key] = 0.0
-        self._changed.set()
-
-    async def run(self) -> None:
-        while True:
-            now = monotonic()
-            for key in [key for key, due in self._due.items() if due <= now]:
-                del self._due[key]
-                again = await self._demo.reconciler.reconcile(key)
-                if again is not None:
-                    self._due.setdefault(key, now + again)
-            rest = min(self._due.values(), default=now + 60) - monotonic()
-            self._changed.clear()
-            if rest > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), rest)
-
-
 @pytest.fixture
 async def operated(demo: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """The world with somebody who watches it."""
     monkeypatch.setenv("KUBECONFIG", str(demo.cluster.kubeconfig))
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
-    driver = Driver(demo)
-    register(registry, demo.reconciler, driver.enqueue)
+    queue = Queue("SwarmConfig", demo.reconciler.reconcile)
+    register(registry, demo.reconciler, queue.add)
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     ready = asyncio.Event()
@@ -324,7 +296,7 @@ async def operated(demo: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         namespaces=[demo.namespace],
         ready_flag=ready,
     )
-    tasks = [asyncio.create_task(driver.run()), *watching]
+    tasks = [asyncio.create_task(queue.run()), *watching]
     async with asyncio.timeout(20):
         await ready.wait()
     yield demo

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,6 +28,10 @@ AGAIN_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 2.0
 
 
+Show: TypeAlias = Callable[[Key, Sequence[Mapping[str, Any]]], None]
+"""Called with an object's conditions after every reconcile of it; none = it is gone."""
+
+
 class _Settled(msgspec.Struct, frozen=True):
     """Nothing was left to do."""
 
@@ -45,11 +49,13 @@ class Reconciler:
         api: AgentsApi,
         events: Events,
         *,
+        show: Show = lambda _key, _conditions: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
         self._api = api
         self._events = events
+        self._show = show
         self._now = now
         self._settled: dict[Key, _Settled] = {}
         self._notices: dict[Key, int] = {}
@@ -76,6 +82,7 @@ class Reconciler:
         source = await self._kube.get(CONFIGS, *key)
         if source is None:
             del self._notices[key]
+            self._show(key, ())
             return None
         record = Record(self._kube, self._events, source, self._now)
         if record.deleted_at is not None:
@@ -84,6 +91,7 @@ class Reconciler:
         if result is None:
             return AGAIN_SECONDS
         await record.save(result.outcome)
+        self._show(key, record.status.get("conditions") or ())
         if result.glance is None:
             return result.seconds
         if self._notices[key] == noticed:
