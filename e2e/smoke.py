@@ -24,14 +24,13 @@ SWARM: Final = "quickstart"
 REGIONS: Final = ("us-east", "us-west", "eu-central")
 CONFIG: Final = {"database_url": "postgres://db.example.com/prod", "cache_ttl": 3600}
 SELECTOR: Final = f"gossipswarm.io/swarm={SWARM},gossipswarm.io/role=agent"
-_READ: Final = """
+_GET: Final = """
 import json, sys
 from pathlib import Path
 from gossipswarm_client import Client
 token = Path("/etc/gossipswarm/tokens/read").read_text().strip()
 with Client(f"http://{sys.argv[1]}:7601", token=token) as client:
-    found = client.config() if sys.argv[2] == "--config" else client.get(sys.argv[2]).value
-print(json.dumps(dict(found) if sys.argv[2] == "--config" else found))
+    print(json.dumps(client.request("GET", sys.argv[2])))
 """
 
 
@@ -142,7 +141,7 @@ class Smoke:
 
     def _read_in_every_region(self) -> None:
         for region in REGIONS:
-            found = self._ask(f"{SWARM}-{region}-0", "app.config")
+            found = self._value(f"{SWARM}-{region}-0", "app.config")
             if found != CONFIG:
                 raise Failed(f"app.config in {region} is {found}, not {CONFIG}")
 
@@ -153,7 +152,7 @@ class Smoke:
             pod = f"{SWARM}-{region}-0"
 
             def changed(pod: str = pod) -> bool | None:
-                return self._ask(pod, "--config")["settings"]["fanout"] == 4 or None
+                return self._get(pod, "/v1/config")["settings"]["fanout"] == 4 or None
 
             until(f"fanout 4 at {pod}", changed, 30)
         after = {pod["metadata"]["name"]: _restarts(pod) for pod in self._agents()}
@@ -192,7 +191,7 @@ class Smoke:
         seen = traffic.seen_by_now()
         traffic.stop()
         acknowledged = seen["last_acknowledged"]
-        counters = [self._ask(f"{SWARM}-{region}-0", COUNTER) for region in REGIONS]
+        counters = [self._value(f"{SWARM}-{region}-0", COUNTER) for region in REGIONS]
         lost = [found for found in counters if found < acknowledged]
         self.report.figures["client"] = seen
         self.report.rows += [
@@ -247,9 +246,14 @@ class Smoke:
         pods = self.cluster.find(NAMESPACE, "pods", SELECTOR)
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
-    def _ask(self, pod: str, key: str) -> Any:
+    def _value(self, pod: str, key: str) -> Any:
+        """What an agent holds at a key."""
+        return self._get(pod, f"/v1/state/{key}")["value"]
+
+    def _get(self, pod: str, path: str) -> Any:
+        """What an agent answers on its own address."""
         address = self.cluster.get(NAMESPACE, "pod", pod)["status"]["podIP"]
-        return json.loads(self.cluster.python(NAMESPACE, pod, _READ, address, key))
+        return json.loads(self.cluster.python(NAMESPACE, pod, _GET, address, path))
 
     def _patch(self, spec: Object) -> None:
         patch = json.dumps({"spec": spec})

@@ -267,10 +267,19 @@ class KubeClient:
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         async with self._counted(verb, resource) as seen:
             try:
-                headers = {"Accept": "application/json", "Content-Type": media}
+                headers = {
+                    "Accept": "application/json",
+                    "Content-Type": media,
+                    "User-Agent": self._api.user_agent,
+                }
                 await self._authenticate(headers)
-                response = await self._api.call_api(
-                    method, url, headers, body, _request_timeout=self._timeout
+                response = await self._api.rest_client.request(
+                    method,
+                    url,
+                    headers=headers,
+                    body=body,
+                    _preload_content=False,
+                    _request_timeout=self._timeout,
                 )
                 answer = await response.read()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
