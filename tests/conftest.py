@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kube
+import podlet as podlets
 
 # A shell ignores interrupts on behalf of its background jobs, and children would inherit that: what Ctrl-C
 # does to the programs under test must not depend on how the tests were started.
@@ -34,3 +36,14 @@ def namespace(cluster: kube.Cluster) -> Iterator[str]:
     """A namespace of this test alone."""
     with cluster.namespace() as name:
         yield name
+
+
+@pytest.fixture
+def podlet(cluster: kube.Cluster, namespace: str, tmp_path: Path) -> Iterator[podlets.Podlet]:
+    """Runs the agents of the namespace's pods. Skips where pods can have no addresses of their own."""
+    try:
+        podlets.need_addresses()
+    except LookupError as missing:
+        pytest.skip(f"NOT TESTED with running pods: {missing}")
+    with podlets.Podlet(cluster, namespace, tmp_path / "podlet") as running:
+        yield running
