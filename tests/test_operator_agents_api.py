@@ -143,17 +143,15 @@ async def test_a_drained_agent_takes_no_writes_and_has_handed_over_what_it_had(
     leaving = agents[2]
     await api.put(leaving, "mine", "kept")
 
-    async def drained() -> bool:
-        return await api.drain(leaving, "agent-0")
-
-    await until(drained)
+    drained = await api.drain(leaving, [leaving.name], hold=60, wait=10)
+    assert drained.holders
+    assert drained.until is not None
     kept = await api.read(agents[0], "mine")
     assert kept is not None and kept.value == "kept"
     with pytest.raises(AgentRefused) as refused:
         await api.put(leaving, "mine", "too late")
-    assert (refused.value.status, refused.value.reason) == (503, "degraded")
-    assert refused.value.retry_after == 1.0
-    await api.undrain(leaving)
+    assert (refused.value.status, refused.value.reason) == (503, "leaving")
+    await api.drain(leaving, [leaving.name], hold=0, wait=10)
     await api.put(leaving, "mine", "again")
 
 

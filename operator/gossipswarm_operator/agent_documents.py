@@ -183,3 +183,10 @@ class Comparison(msgspec.Struct, frozen=True):
     buckets_different: int
     rows_received: int
     rows_sent: int
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """Who holds everything that a drained agent has; it takes no writes ``until`` then."""
+
+    holders: list[str]
+    until: str | None

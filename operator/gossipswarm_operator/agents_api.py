@@ -26,6 +26,7 @@ from gossipswarm_operator.agent_documents import (
     AgentUnreachable,
     Comparison,
     Config,
+    Drained,
     Line,
     Member,
     Partition,
@@ -232,24 +233,22 @@ class AgentsApi:
             agent, "POST", "/v1/admin/anti-entropy", Comparison, order, COMPARE_SECONDS + 5.0
         )
 
-    async def drain(self, agent: AgentAddress, peer: str | None = None) -> bool:
-        """One step of taking an agent away without loss: it takes no more writes, and hands over what it has.
+    async def drain(
+        self, agent: AgentAddress, leaving: Sequence[str], *, hold: float, wait: float
+    ) -> Drained:
+        """Make the agent take no more writes and wait until others hold all it has, so that it may go.
 
-        True once a comparison has found nothing that its peer (None: a random live one) lacks: the agent may
-        go. May be repeated; ``undrain`` undoes it. An agent that restarts meanwhile takes writes again until
-        the next call.
+        ``leaving`` do not count as others. It takes writes again ``hold`` seconds later, unless asked again. Raises
+        AgentRefused 504 if that did not come about within ``wait`` seconds.
         """
-        await self._degrade(agent, enabled=True)
-        found = await self.compare(agent, peer)
-        return found.rows_sent == 0
-
-    async def undrain(self, agent: AgentAddress) -> None:
-        """Let the agent take writes again."""
-        await self._degrade(agent, enabled=False)
-
-    async def _degrade(self, agent: AgentAddress, *, enabled: bool) -> None:
-        order = {"enabled": enabled, "scope": "agent"}
-        await self._send(agent, "POST", "/v1/admin/degraded-mode", _Ignored, order)
+        order = {
+            "leaving": list(leaving),
+            "hold": f"{hold:.0f}s",
+            "timeout": f"{wait:.0f}s",
+        }
+        return await self._send(
+            agent, "POST", "/v1/admin/drain", Drained, order, wait + self._seconds
+        )
 
     # --- exchange ---------------------------------------------------------------------------------
 

@@ -99,7 +99,6 @@ def plan(
     *,
     override: bool,
     prune: bool,
-    settled: bool,
     delivered: bool,
     foreign: Iterable[str] = (),
 ) -> Delta:
@@ -107,7 +106,6 @@ def plan(
 
     Args:
         wanted: leaves to stand below the prefix.
-        settled: every agent has held what was delivered last, so that a leaf that is not there was deleted.
         delivered: this version was written before, so that a leaf that is to be gone, and is there with another
             value than ours, was made since.
         foreign: relative keys that other SwarmConfigs own: they are never deleted.
@@ -117,6 +115,10 @@ def plan(
 
     def ours(key: str) -> bool:
         return key in ledger and digests.leaf(live[key]) in ledger[key]
+
+    def is_known(key: str) -> bool:
+        """Whether every agent has had the leaf, so that somebody deleted it if it is not there."""
+        return key in ledger and ledgers.ABSENT not in ledger[key]
 
     deletes: list[str] = []
     gone: list[str] = []
@@ -141,7 +143,7 @@ def plan(
         touched = [*([key] if key in remaining else []), *view.above(key)]
         if wanted[key] != {}:
             touched += [leaf for leaf in view.below(key) if leaf in remaining]
-        others = not all(map(ours, touched)) if touched else settled and key in ledger
+        others = not all(map(ours, touched)) if touched else is_known(key)
         if others and key in ledger:
             drifted.append(key)
         if others and not override:
@@ -155,7 +157,8 @@ def plan(
         for key, value in wanted.items()
         if key not in sets and key not in kept
     }
-    ahead = ledgers.with_written(ledgers.without(ledger, disowned), written)
+    replaced = {key: digests.leaf(live[key]) if key in live else ledgers.ABSENT for key in sets}
+    ahead = ledgers.with_written(ledgers.without(ledger, disowned), written, replaced)
     return Delta(sets, tuple(deletes), tuple(drifted), tuple(kept), tuple(gone), ahead)
 
 

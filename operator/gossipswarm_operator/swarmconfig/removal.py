@@ -75,7 +75,6 @@ async def _take_back(kube: KubeClient, api: AgentsApi, record: Record, config: S
         Digests(token.encode()),
         override=config.override,
         prune=True,
-        settled=True,
         delivered=False,
         foreign=claims.foreign_keys(claimed, config.name, config.prefix),
     )

@@ -113,7 +113,6 @@ class Run:
             digests,
             override=config.override,
             prune=config.prune,
-            settled=known is not None and known == self._before.get("convergedVersion"),
             delivered=known == version,
             foreign=claims.foreign_keys(claimed, config.name, config.prefix),
         )

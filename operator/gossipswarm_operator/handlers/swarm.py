@@ -1,0 +1,65 @@
+"""Watches GossipSwarms and what belongs to them, and asks for a reconcile of the swarm that a change is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import kopf
+
+from gossipswarm_operator import names
+from gossipswarm_operator.client import (
+    BUDGETS,
+    CONFIG_MAPS,
+    NETWORK_POLICIES,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    STATEFUL_SETS,
+)
+from gossipswarm_operator.queue import Key, Queue
+
+_WATCHED: Final = (
+    STATEFUL_SETS,
+    SERVICES,
+    CONFIG_MAPS,
+    SERVICE_ACCOUNTS,
+    BUDGETS,
+    NETWORK_POLICIES,
+    PODS,
+)
+
+
+def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:
+    """Fill ``queue``. Events carry no meaning but whom they are about: a missed or doubled one does no harm."""
+    seen: dict[Key, int] = {}
+
+    async def swarm_seen(event: kopf.RawEvent, **_: Any) -> None:
+        metadata: dict[str, Any] = dict(event["object"]["metadata"])
+        key = (metadata["namespace"], metadata["name"])
+        generation = int(metadata.get("generation", 0))
+        if event["type"] == "DELETED":
+            seen.pop(key, None)
+        elif seen.get(key) == generation:
+            return  # only its status or annotations: our own doing, mostly
+        else:
+            seen[key] = generation
+        queue.forgive(key)
+        queue.add(key)
+
+    async def child_seen(event: kopf.RawEvent, **_: Any) -> None:
+        metadata = event["object"]["metadata"]
+        queue.add((metadata["namespace"], metadata["labels"][names.SWARM_LABEL]))
+
+    on: Callable[..., Any] = kopf.on.event
+    on(names.GROUP, names.VERSION, "gossipswarms", id="swarm", registry=registry)(swarm_seen)
+    for resource in _WATCHED:
+        group, _, version = resource.api_version.rpartition("/")
+        on(
+            group,
+            version,
+            resource.plural,
+            id=f"swarm-{resource.plural}",
+            labels={names.SWARM_LABEL: kopf.PRESENT},
+            registry=registry,
+        )(child_seen)

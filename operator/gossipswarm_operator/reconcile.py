@@ -1,0 +1,202 @@
+"""One reconcile of a GossipSwarm: observe, plan, apply, say so. The same for every cause."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gossipswarm_operator import conditions, status
+from gossipswarm_operator.actions import Apply, Delete, described
+from gossipswarm_operator.agents_api import AgentsApi
+from gossipswarm_operator.apply import Applier, Checkpoint
+from gossipswarm_operator.client import SWARMS, KubeClient
+from gossipswarm_operator.errors import ApiError
+from gossipswarm_operator.events import Events
+from gossipswarm_operator.failures import Failure, of_api
+from gossipswarm_operator.keyring import KEY_BYTES, Key
+from gossipswarm_operator.metrics import Metrics
+from gossipswarm_operator.model import InvalidSpec, Swarm, parse
+from gossipswarm_operator.observe import Observer, address_of, authority
+from gossipswarm_operator.observed import Observed
+from gossipswarm_operator.planner import Fresh, Plan, plan
+from gossipswarm_operator.queue import backoff_seconds
+
+PROGRESS_SECONDS: Final = 2.0
+"""Between two looks while something is under way."""
+_GOOD: Final = {
+    "Ready": "True",
+    "Available": "True",
+    "Converged": "True",
+    "KeyringInSync": "True",
+    "NetworkPolicyEnforced": "True",
+    "Partitioned": "False",
+}
+
+
+class SwarmReconciler:
+    """Brings GossipSwarms about. Calls for one object must not overlap; those for different ones may."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        agents: AgentsApi,
+        events: Events,
+        metrics: Metrics,
+        default_image: str,
+        *,
+        resync_seconds: float = 30.0,
+        checkpoint: Checkpoint | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``checkpoint`` is called after each action, and may stop the operator there by raising."""
+        self._kube = kube
+        self._events = events
+        self._metrics = metrics
+        self._default_image = default_image
+        self._resync = resync_seconds
+        self._now = now
+        self._observer = Observer(kube, agents)
+        self._applier = Applier(kube, agents, checkpoint)
+        self._failed: dict[tuple[str, str], int] = {}
+
+    async def reconcile(self, key: tuple[str, str]) -> float | None:
+        """One reconcile; seconds until the next is due, None if the object is gone.
+
+        Raises ApiError if the API server did not even say what there is.
+        """
+        loop = asyncio.get_running_loop()
+        started, outcome = loop.time(), "failed"
+        try:
+            seconds = await self._reconcile(key)
+            outcome = "failed" if key in self._failed else "done"
+            return seconds
+        finally:
+            self._metrics.reconciled("GossipSwarm", outcome, loop.time() - started)
+
+    async def _reconcile(self, key: tuple[str, str]) -> float | None:
+        source = await self._kube.get(SWARMS, *key)
+        if source is None or "deletionTimestamp" in source["metadata"]:
+            # What belongs to it is taken away by the garbage collector.
+            self._metrics.show("GossipSwarm", *key, ())
+            self._failed.pop(key, None)
+            if source is not None:
+                self._observer.forget(source["metadata"]["uid"])
+            return None
+        source.setdefault("apiVersion", SWARMS.api_version)
+        source.setdefault("kind", SWARMS.kind)
+        try:
+            swarm = parse(source)
+        except InvalidSpec as error:
+            await self._save(source, status.refused(source, str(error), self._now()))
+            return self._resync
+        try:
+            observed = await self._observer.observe(swarm)
+        except ApiError as error:
+            return await self._not_seen(swarm, error)
+        except ExceptionGroup as group:
+            return await self._not_seen(swarm, _first(group))
+        return await self._act(swarm, observed)
+
+    async def _act(self, swarm: Swarm, observed: Observed) -> float:
+        made = plan(swarm, observed, _fresh(), self._default_image, self._now())
+        tokens = observed.tokens
+        ca = await authority(self._kube, swarm) if made.actions else None
+        addresses = {
+            pod.name: address_of(swarm, pod, tokens[1], ca)
+            for pod in observed.pods
+            if tokens is not None and pod.address
+        }
+        result = await self._applier.apply(swarm.namespace, made.actions, addresses)
+        for action in result.done:
+            tell = self._events.normal
+            if isinstance(action, Apply) and action.why == "Repaired":
+                tell = self._events.warning
+            await tell(swarm.source, _reason(action), described(action))
+        for failure in result.failures:
+            await self._events.warning(swarm.source, failure.reason, failure.message)
+        new = status.status(swarm, observed, made, result.failures, self._now())
+        await self._save(swarm.source, new)
+        return self._next(swarm, made, result.failures)
+
+    def _next(self, swarm: Swarm, made: Plan, failures: tuple[Failure, ...]) -> float:
+        key = (swarm.namespace, swarm.name)
+        if failures:
+            count = self._failed[key] = self._failed.get(key, 0) + 1
+            asked = max((failure.retry_after or 0.0 for failure in failures), default=0.0)
+            return max(backoff_seconds(count), asked)
+        self._failed.pop(key, None)
+        moving = any(not wait.blocked for wait in made.waits) or made.actions
+        if moving or not made.convergence.holds:
+            # A thousand agents are not asked every other second.
+            return PROGRESS_SECONDS + swarm.total * 0.01
+        return self._resync
+
+    async def _not_seen(self, swarm: Swarm, error: ApiError) -> float:
+        """The API server did not say what there is: nothing may be concluded, and nothing is done."""
+        failure = of_api(error, "cannot see what the swarm consists of")
+        await self._events.warning(swarm.source, failure.reason, failure.message)
+        wanted = [conditions.false("Progressing", failure.reason, failure.message)]
+        held = (swarm.source.get("status") or {}).get("conditions")
+        merged = conditions.merge(
+            conditions.SWARM_CONDITIONS,
+            held,
+            wanted,
+            generation=swarm.generation,
+            now=self._now(),
+        )
+        await self._save(swarm.source, {"conditions": merged})
+        key = (swarm.namespace, swarm.name)
+        count = self._failed[key] = self._failed.get(key, 0) + 1
+        return max(backoff_seconds(count), error.retry_after or 0.0)
+
+    async def _save(self, source: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Write the status if it says something new, and tell of every transition."""
+        metadata = source["metadata"]
+        before = source.get("status") or {}
+        patch = status.changed(before, new)
+        self._metrics.show(
+            "GossipSwarm", metadata["namespace"], metadata["name"], new["conditions"]
+        )
+        if not patch:
+            return
+        await self._kube.patch_status(SWARMS, metadata["namespace"], metadata["name"], patch)
+        for found in conditions.transitions(before.get("conditions"), new["conditions"]):
+            now = found.now
+            if found.before == now.status or now.status == "Unknown":
+                continue
+            good = _GOOD.get(now.type, now.status) == now.status
+            was_good = found.before == _GOOD.get(now.type)
+            tell = self._events.normal if good or not was_good else self._events.warning
+            await tell(source, f"{now.type}{now.status}", f"{now.reason}: {now.message}")
+
+
+def _reason(action: object) -> str:
+    match action:
+        case Apply(why=why):
+            return why
+        case Delete():
+            return "Deleted"
+        case _:
+            return type(action).__name__
+
+
+def _first(group: ExceptionGroup[Exception]) -> ApiError:
+    """The ApiError of several calls at once; anything else among them is a defect, and raised."""
+    errors, others = group.split(ApiError)
+    if others is not None or errors is None:
+        raise group
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, ApiError)
+    return found
+
+
+def _fresh() -> Fresh:
+    """New random secrets; most are never used."""
+    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    return Fresh(Key(key), secrets.token_urlsafe(32), secrets.token_urlsafe(32))

@@ -1,0 +1,34 @@
+"""Health, readiness and metrics over HTTP."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gossipswarm_operator.metrics import Metrics
+
+
+async def serve(metrics: Metrics, port: int) -> web.AppRunner:
+    """Serve /healthz, /readyz and /metrics on every address; ``cleanup`` the result to stop. A replica that stands by is
+    ready too: it is ready to take over. Raises OSError if the port is taken.
+    """
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def measured(_: web.Request) -> web.Response:
+        return web.Response(
+            body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
+
+    application = web.Application()
+    application.router.add_get("/healthz", healthy)
+    application.router.add_get("/readyz", healthy)
+    application.router.add_get("/metrics", measured)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
