@@ -62,6 +62,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 SINGLE: dict[str, tuple[str, str]] = {
     "wait": ("wait until the swarm has converged, is ready or has healed", "wait"),
     "dashboard": ("a live view in the terminal", "dashboard"),
+    "install": ("print the manifests that install GossipSwarm in a cluster", "install"),
     "simulate": ("run the protocol in virtual time", "simulate"),
     "completion": ("print the completion script of a shell", "completion"),
     "version": ("print the version", "version"),

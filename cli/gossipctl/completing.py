@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -47,6 +48,20 @@ def complete(words: Sequence[str]) -> int:
         Output().line(FILES)
     else:
         Output().line("\n".join(f"{name}\t{text}" if text else name for name, text in found))
+    return 0
+
+
+def for_kubectl() -> int:
+    """What kubectl asks for to complete ``kubectl gossip``: candidates, then how to go on, as cobra has it."""
+    import sys
+
+    lines = io.StringIO()
+    with contextlib.redirect_stdout(lines):
+        complete(sys.argv[1:])
+    found = lines.getvalue()
+    files = found.strip() == FILES
+    # 4: no file names besides; 0: file names.
+    sys.stdout.write(":0\n" if files else f"{found}:4\n")
     return 0
 
 

@@ -60,6 +60,11 @@ def _arguments(parser: Parser) -> None:
 
 def _benchmark(invocation: Invocation) -> None:
     flags = invocation.flags
+    if invocation.backend.kind != "local":
+        raise UsageError(
+            "through an API server a benchmark would measure that server",
+            "run it against a swarm on this machine, with --backend local",
+        )
     agents = _spread_over_regions(invocation.swarm.agents())
     if flags.agents and flags.agents > len(agents):
         raise UsageError(
