@@ -68,10 +68,12 @@ class Running:
 class World:
     """A namespace with a swarm ``demo``."""
 
-    def __init__(self, cluster: Cluster, namespace: str, reconciler: Reconciler) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, kube: KubeClient, api: AgentsApi) -> None:
         self.cluster = cluster
         self.namespace = namespace
-        self.reconciler = reconciler
+        self._kube = kube
+        self._api = api
+        self.reconciler = Reconciler(kube, api, Events(kube))
         self.agents: list[Running] = []
 
     # --- the cluster ------------------------------------------------------------------------------
@@ -192,6 +194,10 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------
 
+    def restart(self) -> None:
+        """Another operator, which remembers nothing."""
+        self.reconciler = Reconciler(self._kube, self._api, Events(self._kube))
+
     async def reconcile(self, name: str = "settings") -> float | None:
         """One reconcile, as the operator's queue would do it."""
         return await self.reconciler.reconcile((self.namespace, name))
@@ -228,7 +234,7 @@ async def world(cluster: Cluster, namespace: str, *regions: str) -> AsyncIterato
         configuration = await load_configuration(str(cluster.kubeconfig))
         kube = await stack.enter_async_context(KubeClient(configuration))
         api = await stack.enter_async_context(AgentsApi(seconds=2.0))
-        made = World(cluster, namespace, Reconciler(kube, api, Events(kube)))
+        made = World(cluster, namespace, kube, api)
         counts: dict[str, int] = {}
         declared: dict[str, str] = {}
         for region in regions:

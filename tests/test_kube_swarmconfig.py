@@ -11,6 +11,7 @@ from typing import Any
 import kopf
 import pytest
 
+from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_operator.handlers.swarmconfig import register
 from gossipswarm_operator.queue import Queue
 from kube import Cluster
@@ -210,6 +211,46 @@ async def test_a_megabyte_is_delivered(demo: World) -> None:
     assert [len(value) for value in values(demo)] == [960] * 3
 
 
+async def test_what_could_not_be_written_is_neither_forgotten_nor_taken_for_drift(
+    demo: World,
+) -> None:
+    demo.apply("settings", data={"a": 1, "b": 1})
+    await demo.converged()
+    for one in demo.agents:
+        one.agent.degrade(True)
+    demo.apply("settings", data={"a": 2, "c": 2})
+    await demo.until(lambda: demo.condition("settings", "Synced")[1] == "SwarmReadOnly")
+    found = demo.get("settings")
+    assert found is not None
+    assert [owned["key"] for owned in found["status"]["keysOwned"]] == ["a", "b", "c"]
+    demo.apply("settings", data={"a": 3, "d": 3})
+    await demo.reconcile()
+    for one in demo.agents:
+        one.agent.degrade(False)
+    await demo.converged()
+    assert values(demo) == [{"a": 3, "d": 3}] * 3
+    assert demo.condition("settings", "Drifted")[:2] == ("False", "InSync")
+    assert "ChangedLive" not in [reason for _, reason in demo.events("settings")]
+
+
+async def test_a_region_that_is_cut_off_has_it_once_the_network_is_back(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    sides = {"east": frozenset({"west"}), "west": frozenset({"east"})}
+    for one in demo.agents:
+        other = sides[one.agent.config.region]
+        one.agent.set_drops(DropList(other, other, None))
+    demo.apply("settings", data={"a": 2})
+    await demo.until(lambda: demo.condition("settings", "Converged")[1] == "Spreading")
+    assert values(demo, "app.a") == [2, 2, 1]
+    assert "demo-west-0" in demo.condition("settings", "Converged")[2]
+    await demo.agents[2].write("app.a", "changed beyond the cut")
+    for one in demo.agents:
+        one.agent.set_drops(DropList(frozenset(), frozenset(), None))
+    await demo.until(lambda: values(demo, "app.a") == [2, 2, 2])
+    await demo.converged()
+
+
 # --- trials ---------------------------------------------------------------------------------------
 
 TRIAL = {"canaryRegions": ["east"], "timeout": "10s", "soak": "1s"}
@@ -229,6 +270,23 @@ async def test_a_version_is_tried_in_a_region_before_everybody_gets_it(demo: Wor
     found = demo.get("settings")
     assert found is not None
     assert "rollout" not in found["status"]
+
+
+async def test_another_operator_goes_on_with_a_trial(demo: World) -> None:
+    demo.apply("settings", data={"a": 1})
+    await demo.converged()
+    demo.apply("settings", data={"a": 2}, rollout=TRIAL)
+    await demo.until(lambda: values(demo, "canary.east.app") == [{"a": 2}] * 3)
+    before = demo.get("settings")
+    assert before is not None
+    demo.restart()
+    await demo.reconcile()
+    after = demo.get("settings")
+    assert after is not None
+    assert after["status"]["rollout"]["startedAt"] == before["status"]["rollout"]["startedAt"]
+    await demo.converged()
+    assert values(demo) == [{"a": 2}] * 3
+    assert values(demo, "canary") == [None] * 3
 
 
 async def test_a_rejected_version_stops_by_itself_and_leaves_the_base_alone(demo: World) -> None:

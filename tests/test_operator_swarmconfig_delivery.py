@@ -51,7 +51,6 @@ def plan(wanted: dict[str, Any], live: Any, known: dict[str, Any] | None = None)
         DIGESTS,
         override=True,
         prune=True,
-        settled=True,
         delivered=False,
     )
 

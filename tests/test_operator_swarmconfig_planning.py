@@ -29,7 +29,6 @@ def plan(
     *,
     override: bool = True,
     prune: bool = True,
-    settled: bool = True,
     delivered: bool = False,
     foreign: tuple[str, ...] = (),
 ) -> Delta:
@@ -40,7 +39,6 @@ def plan(
         DIGESTS,
         override=override,
         prune=prune,
-        settled=settled,
         delivered=delivered,
         foreign=foreign,
     )
@@ -119,9 +117,19 @@ def test_a_changed_value_is_drift_and_set_back() -> None:
 
 
 def test_a_deleted_value_is_drift_once_every_agent_had_it() -> None:
-    assert plan({"a": 1}, {}, owned(a=1)).drifted == ("a",)
-    assert plan({"a": 1}, {}, owned(a=1), settled=False).drifted == ()
-    assert plan({"a": 1}, {}, owned(a=1), settled=False).sets == {"a": 1}
+    first = plan({"a": 1}, {})
+    on_its_way = plan({"a": 1}, {}, first.ahead)
+    assert (on_its_way.sets, on_its_way.drifted) == ({"a": 1}, ())
+    assert plan({"a": 1}, {}, first.ahead, override=False).kept == ()
+    assert plan({"a": 1}, {}, first.after).drifted == ("a",)
+    assert plan({"a": 1}, {}, first.after, override=False).kept == ("a",)
+
+
+def test_what_was_set_back_is_not_drift_again_at_an_agent_that_has_yet_to_hear_of_it() -> None:
+    repair = plan({"a": 1}, {"a": "theirs"}, owned(a=1))
+    assert repair.drifted == ("a",)
+    assert plan({"a": 1}, {"a": "theirs"}, repair.ahead).drifted == ()
+    assert plan({"a": 1}, {"a": "theirs"}, repair.after).drifted == ("a",)
 
 
 def test_a_change_of_the_spec_is_no_drift() -> None:
@@ -256,13 +264,13 @@ def test_leaves_and_trees_are_two_forms_of_one_thing(tree: dict[str, Any]) -> No
     assert keys.tree_of(keys.leaves_of(tree)) == tree
 
 
-@given(trees, trees, trees, st.booleans())
+@given(trees, trees, trees)
 def test_override_always_ends_with_what_is_wanted(
-    wanted: dict[str, Any], live: dict[str, Any], before: dict[str, Any], settled: bool
+    wanted: dict[str, Any], live: dict[str, Any], before: dict[str, Any]
 ) -> None:
     goal, there = keys.leaves_of(wanted), keys.leaves_of(live)
     known = {key: (DIGESTS.leaf(value),) for key, value in keys.leaves_of(before).items()}
-    delta = plan(goal, there, known, settled=settled)
+    delta = plan(goal, there, known)
     after = applied(there, delta)
     assert delta.is_done(after, goal), (delta, after)
     assert set(delta.after) == set(goal)
