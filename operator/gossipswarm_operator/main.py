@@ -100,7 +100,7 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
         settings.agent_image,
         resync_seconds=settings.resync_seconds,
     )
-    delivery = Reconciler(context.kube, context.agents, context.events)
+    delivery = Reconciler(context.kube, context.agents, context.events, metrics=context.metrics)
     swarms = Queue("GossipSwarm", reconciler.reconcile)
     configs = Queue("SwarmConfig", delivery.reconcile)
     registry = registry_of(context, swarms, configs, delivery)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from gossipswarm_operator.agent_documents import AgentError
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import CONFIGS, KubeClient
 from gossipswarm_operator.events import Events
+from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.swarmconfig import delivery, removal, status, trial
 from gossipswarm_operator.swarmconfig.dependents import Key
 from gossipswarm_operator.swarmconfig.model import InvalidConfig, parse
@@ -20,16 +21,13 @@ from gossipswarm_operator.swarmconfig.record import Record, TooLarge
 from gossipswarm_operator.swarmconfig.rendering import Unrenderable
 from gossipswarm_operator.swarmconfig.run import WAITING_SECONDS, Blocked, Glance, Result, Run
 
+KIND: Final = "SwarmConfig"
 GLANCE_SECONDS: Final = 5.0
 """Between two looks at one agent, whether anything below the prefix changed."""
 RESYNC_SECONDS: Final = 60.0
 """After which everything is looked at anew, and every agent asked."""
 AGAIN_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 2.0
-
-
-Show: TypeAlias = Callable[[Key, Sequence[Mapping[str, Any]]], None]
-"""Called with an object's conditions after every reconcile of it; none = it is gone."""
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -49,13 +47,13 @@ class Reconciler:
         api: AgentsApi,
         events: Events,
         *,
-        show: Show = lambda _key, _conditions: None,
+        metrics: Metrics | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
         self._api = api
         self._events = events
-        self._show = show
+        self._metrics = metrics or Metrics()
         self._now = now
         self._settled: dict[Key, _Settled] = {}
         self._notices: dict[Key, int] = {}
@@ -72,6 +70,16 @@ class Reconciler:
 
         Raises ApiError if the API server did not do its part.
         """
+        started = monotonic()
+        outcome = "failed"
+        try:
+            due = await self._look(key)
+            outcome = "done"
+        finally:
+            self._metrics.reconciled(KIND, outcome, monotonic() - started)
+        return due
+
+    async def _look(self, key: Key) -> float | None:
         settled = self._settled.get(key)
         is_still = settled is not None and await self._is_still(settled)
         # Unless something was noticed while the agent was asked.
@@ -82,7 +90,7 @@ class Reconciler:
         source = await self._kube.get(CONFIGS, *key)
         if source is None:
             del self._notices[key]
-            self._show(key, ())
+            self._metrics.show(KIND, *key, ())
             return None
         record = Record(self._kube, self._events, source, self._now)
         if record.deleted_at is not None:
@@ -91,7 +99,7 @@ class Reconciler:
         if result is None:
             return AGAIN_SECONDS
         await record.save(result.outcome)
-        self._show(key, record.status.get("conditions") or ())
+        self._metrics.show(KIND, *key, record.status.get("conditions") or ())
         if result.glance is None:
             return result.seconds
         if self._notices[key] == noticed:
