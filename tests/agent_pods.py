@@ -50,6 +50,9 @@ class AgentPods:
         self._directory = directory
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._seeds: list[str] = []
+        self._addresses: dict[str, str] = {}
+        self.node: str | None = None
+        """Where pods made from now on are bound to."""
         for name, token in (("read", READ), ("write", WRITE)):
             (directory / name).write_text(token)
 
@@ -83,7 +86,10 @@ class AgentPods:
                     "name": name,
                     "labels": {f"gossipswarm.io/{key}": value for key, value in labels.items()},
                 },
-                "spec": {"containers": [{"name": "agent", "image": "agent:test"}]},
+                "spec": {
+                    "containers": [{"name": "agent", "image": "agent:test"}],
+                    **({"nodeName": self.node} if self.node else {}),
+                },
             },
         )
         return name
@@ -119,6 +125,7 @@ class AgentPods:
                 stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+        self._addresses[name] = address
         self._seeds.append(f"{region}={address}:7600")
         kube.wait_until(lambda: _is_ready(address), 30, f"agent {name} is ready")
         self.set_status(
@@ -130,6 +137,16 @@ class AgentPods:
                 "conditions": [{"type": "Ready", "status": "True"}],
             },
         )
+
+    def log_of(self, namespace: str, name: str) -> Path:
+        """What the agent of a pod wrote."""
+        assert namespace == self.namespace
+        return self._directory / f"{name}.log"
+
+    def address_of(self, namespace: str, name: str) -> str:
+        """The pod's address."""
+        assert namespace == self.namespace
+        return self._addresses[name]
 
     def delete(self, name: str) -> None:
         """End the agent and remove its pod at once."""

@@ -14,10 +14,29 @@ import pytest
 import kube
 from agent_pods import AgentPods, require_network
 from command_line import GOSSIPCTL, CommandLine
+from node_server import NODE, NodeServer
 from test_cli_cost import cpu_ms
 
 pytestmark = pytest.mark.kube
 REGIONS = "us-east,us-west,eu-central"
+LOOKING = ("gossipswarms.gossipswarm.io", "swarmpartitions.gossipswarm.io", "pods")
+
+
+def allow(
+    cluster: kube.Cluster,
+    namespace: str,
+    account: str,
+    verbs: str,
+    *resources: str,
+    role: str | None = None,
+) -> None:
+    """Give a service account, made if need be, these rights."""
+    role = role or account
+    where = ("-n", namespace, "create")
+    cluster.kubectl(*where, "serviceaccount", account, code=None)
+    cluster.kubectl(*where, "role", role, f"--verb={verbs}", f"--resource={','.join(resources)}")
+    subject = f"--serviceaccount={namespace}:{account}"
+    cluster.kubectl(*where, "rolebinding", role, f"--role={role}", subject)
 
 
 @pytest.fixture
@@ -335,20 +354,54 @@ def test_a_call_is_cheap(swarm, pods, arguments):
     assert cpu_ms(swarm, *arguments) < 120
 
 
+# --- what takes a node ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_a_node(cluster: kube.Cluster, pods: AgentPods) -> Iterator[AgentPods]:
+    """The swarm with an agent more, in eu-central, on a node that serves logs and port-forwards."""
+    node = NodeServer(cluster, pods.log_of, pods.address_of)
+    node.start()
+    try:
+        pods.node = NODE
+        pods.start("eu-central", 0)
+        yield pods
+    finally:
+        node.stop()
+
+
+def test_logs_are_read_from_the_node(swarm, on_a_node):
+    swarm("agent", "spawn", "--region", "eu-central", "--no-wait")
+    lines = swarm("agent", "logs", "eu-central-0", "--tail", "5", "-o", "json").lines
+    found = [json.loads(line) for line in lines]
+    assert {line["agent"] for line in found} == {"gossip-eu-central-0"}
+    assert all(line["time"] and line["message"] for line in found)
+
+
+def test_where_the_proxy_is_barred_agents_are_reached_by_port_forward(
+    cluster, namespace, swarm, on_a_node, tmp_path
+):
+    swarm("agent", "spawn", "--region", "eu-central", "--no-wait")
+    allow(cluster, namespace, "forwarder", "get,list", *LOOKING, "secrets")
+    allow(cluster, namespace, "forwarder", "get,create", "pods/portforward", role="forward")
+    file = cluster.as_service_account(namespace, "forwarder")
+    forwarder = CommandLine(tmp_path, KUBECONFIG=str(file))
+    at = ("-n", namespace, "--agent", "eu-central-0")
+
+    big = json.dumps("x" * 100_000)
+    forwarder("gossip", "state-update", "--key", "app.big", "--value", "-", *at, stdin=big)
+    assert len(forwarder("gossip", "query-state", "--key", "app.big", *at).json["value"]) == 100_000
+    no_node = ("-n", namespace, "--agent", "us-east-0")
+    refused = forwarder("gossip", "query-state", "--key", "a", *no_node, code=1)
+    assert "may not get pods/proxy in namespace" in refused.stderr
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
 def test_what_is_not_allowed_is_explained(cluster, namespace, swarm, tmp_path):
     swarm("agent", "spawn", "--no-wait")
-    cluster.kubectl("-n", namespace, "create", "serviceaccount", "reader")
-    cluster.kubectl(
-        "-n", namespace, "create", "role", "reader", "--verb=get,list",
-        "--resource=gossipswarms.gossipswarm.io,pods,swarmpartitions.gossipswarm.io",
-    )  # fmt: skip
-    cluster.kubectl(
-        "-n", namespace, "create", "rolebinding", "reader", "--role=reader",
-        f"--serviceaccount={namespace}:reader",
-    )  # fmt: skip
+    allow(cluster, namespace, "reader", "get,list", *LOOKING)
     file = cluster.as_service_account(namespace, "reader")
     reader = CommandLine(tmp_path, KUBECONFIG=str(file))
 
