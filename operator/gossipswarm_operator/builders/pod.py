@@ -11,6 +11,8 @@ from gossipswarm_operator.model import Region, Swarm
 
 USER: Final = 10_001
 """User and group of the agent's image."""
+LEAD_SECONDS: Final = 5
+"""For which an agent that is told to end serves on."""
 CONFIG_DIRECTORY: Final = "/etc/gossipswarm"
 DATA_DIRECTORY: Final = "/var/lib/gossipswarm"
 DEFAULT_RESOURCES: Final = {"requests": {"cpu": "50m", "memory": "128Mi"}}
@@ -99,6 +101,8 @@ def _container(swarm: Swarm, region: Region, facts: Facts) -> dict[str, Any]:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": _mounts(swarm),
+        # Nodes take a moment to hear that a pod goes; until then clients of the Service are still led to it.
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAD_SECONDS}}},
         # A journal of 100,000 leaves is read within seconds; five minutes are for a slow disk.
         "startupProbe": _probe(swarm, "/healthz", period=2, failures=150, timeout=2),
         "livenessProbe": _probe(swarm, "/healthz", period=10, failures=6, timeout=5),
