@@ -77,6 +77,8 @@ class Smoke:
         with step("operator upgraded and rolled back"):
             self._upgrade_operator()
         self._judge(traffic)
+        with step("swarm deleted by mistake and made again, until its state is back"):
+            self._lose_and_find()
         with step("kubectl delete gossipswarm, until every agent is gone"):
             self._delete_swarm()
         with step("helm uninstall, until nothing is left"):
@@ -209,13 +211,28 @@ class Smoke:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def _lose_and_find(self) -> None:
+        before = self._value(f"{SWARM}-{REGIONS[0]}-0", COUNTER)
+        self._delete(f"gossipswarm/{SWARM}")
+        self._apply_quickstart()
+        self._settled(9)
+        found = [self._value(f"{SWARM}-{region}-0", COUNTER) for region in REGIONS]
+        if any(value != before for value in found):
+            raise Failed(f"{COUNTER} was {before}, and is {found} in the swarm made again")
+
     def _delete_swarm(self) -> None:
-        self.cluster.kubectl(
-            "-n", NAMESPACE, "delete", "swarmconfig/app", "--wait", "--timeout=60s"
-        )
-        self.cluster.kubectl(
-            "-n", NAMESPACE, "delete", f"gossipswarm/{SWARM}", "--wait", "--timeout=60s"
-        )
+        self._delete("swarmconfig/app")
+        self._delete(f"gossipswarm/{SWARM}")
+        volumes = self.cluster.find(NAMESPACE, "pvc", f"gossipswarm.io/swarm={SWARM}")
+        if len(volumes) != 12:
+            raise Failed(f"{len(volumes)} of 12 volumes were retained")
+        self.cluster.kubectl("-n", NAMESPACE, "delete", "pvc", "--all", "--wait", "--timeout=60s")
+
+    def _delete(self, what: str) -> None:
+        """Delete an object; of a swarm also wait until all that belonged to it is gone."""
+        self.cluster.kubectl("-n", NAMESPACE, "delete", what, "--wait", "--timeout=90s")
+        if not what.startswith("gossipswarm/"):
+            return
         owned = "pods,statefulsets,services,configmaps,secrets,serviceaccounts,networkpolicies,pdb"
 
         def gone() -> bool | None:
@@ -223,10 +240,6 @@ class Smoke:
             return True if not left else None
 
         until("nothing of the swarm is left", gone, 120)
-        volumes = self.cluster.find(NAMESPACE, "pvc", f"gossipswarm.io/swarm={SWARM}")
-        if len(volumes) != 12:
-            raise Failed(f"{len(volumes)} of 12 volumes were retained")
-        self.cluster.kubectl("-n", NAMESPACE, "delete", "pvc", "--all", "--wait", "--timeout=60s")
 
     def _uninstall(self) -> None:
         self.cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
@@ -265,7 +278,7 @@ class Smoke:
         """Wait until the swarm says that as many agents are ready and hold the same, all on one image."""
 
         def settled() -> bool | None:
-            swarm = self.cluster.get(NAMESPACE, "gossipswarm", SWARM)
+            swarm = self.cluster.get(NAMESPACE, "gswarm", SWARM)
             status = swarm.get("status", {})
             conditions = {each["type"]: each["status"] for each in status.get("conditions", [])}
             well = (
