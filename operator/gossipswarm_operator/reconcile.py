@@ -138,8 +138,16 @@ class SwarmReconciler:
     async def _not_seen(self, swarm: Swarm, error: ApiError) -> float:
         """The API server did not say what there is: nothing may be concluded, and nothing is done."""
         failure = of_api(error, "cannot see what the swarm consists of")
-        await self._events.warning(swarm.source, failure.reason, failure.message)
-        wanted = [conditions.false("Progressing", failure.reason, failure.message)]
+        message = failure.message
+        if error.status == 403 and "secrets" in error.message:
+            message = (
+                f"the operator may not touch Secrets in namespace {swarm.namespace}: add it to the chart's "
+                "swarmNamespaces, or bind the ClusterRole gossipswarm-operator-secrets there"
+            )
+        await self._events.warning(swarm.source, failure.reason, message)
+        wanted = [conditions.false("Progressing", failure.reason, message)]
+        if error.kind == "refused":
+            wanted.append(conditions.false("Ready", failure.reason, message))
         held = (swarm.source.get("status") or {}).get("conditions")
         merged = conditions.merge(
             conditions.SWARM_CONDITIONS,

@@ -1,0 +1,103 @@
+"""The operator behind an API server that fails now and then, or altogether."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gossipswarm_operator.agents_api import AgentsApi
+from gossipswarm_operator.client import EVENTS, SWARMS, KubeClient, load_configuration
+from gossipswarm_operator.events import Events
+from gossipswarm_operator.metrics import Metrics
+from gossipswarm_operator.queue import Queue
+from gossipswarm_operator.reconcile import SwarmReconciler
+from kube import Cluster
+from kube_operator_runs import (
+    IMAGE,
+    OWNED,
+    cluster_admin,
+    condition,
+    operator_account,
+    swarm,
+    until,
+)
+from kube_proxy import Proxy, every, proxying
+
+pytestmark = pytest.mark.kube
+__all__ = ["cluster_admin", "operator_account"]  # fixtures
+
+
+@contextlib.asynccontextmanager
+async def behind_proxy(cluster: Cluster, account: Path, namespace: str) -> AsyncIterator[Proxy]:
+    """The operator's reconcile in its queue, whose API server is a proxy."""
+    configuration = await load_configuration(str(account))
+    async with proxying(cluster.server) as proxy:
+        configuration.host = proxy.url
+        async with KubeClient(configuration, seconds=1.0) as kube, AgentsApi(seconds=0.5) as agents:
+            found = SwarmReconciler(kube, agents, Events(kube), Metrics(), IMAGE)
+            queue = Queue("GossipSwarm", found.reconcile)
+            queue.add((namespace, "demo"))
+            task = asyncio.create_task(queue.run())
+            try:
+                yield proxy
+            finally:
+                task.cancel()
+                await asyncio.wait({task})
+
+
+@pytest.mark.parametrize("fault", [409, 410, 429, 500, 503, "timeout", "cut"])
+async def test_a_swarm_comes_about_although_every_fourth_write_fails(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, fault
+):
+    await admin.create(swarm(namespace))
+    async with behind_proxy(cluster, account, namespace) as proxy:
+        proxy.choose = every(4, fault, ("PATCH", "POST", "DELETE"))
+
+        async def is_whole() -> bool:
+            found = [await admin.get(resource, namespace, name) for resource, name in OWNED]
+            return all(body is not None for body in found)
+
+        await until(is_whole, 60)
+
+
+async def test_a_server_that_fails_altogether_is_not_stormed(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path
+):
+    await admin.create(swarm(namespace))
+    async with behind_proxy(cluster, account, namespace) as proxy:
+        proxy.choose = lambda method, path: 503
+        await asyncio.sleep(6)
+        assert 2 <= len(proxy.requests) <= 8
+        proxy.choose = lambda method, path: None
+        resource, name = OWNED[-1]
+        await until(lambda: admin.get(resource, namespace, name), 60)
+
+
+async def test_a_kind_that_cannot_be_applied_stands_in_a_condition_and_the_rest_is_there(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path
+):
+    await admin.create(swarm(namespace))
+
+    def refuse_policies(method: str, path: str) -> int | None:
+        return 422 if method == "PATCH" and "networkpolicies" in path else None
+
+    async with behind_proxy(cluster, account, namespace) as proxy:
+        proxy.choose = refuse_policies
+
+        async def is_said() -> bool:
+            found = await admin.get(SWARMS, namespace, "demo")
+            assert found is not None
+            if "status" not in found:
+                return False
+            progressing = condition(found, "Progressing")
+            return progressing["reason"] == "Invalid" and "NetworkPolicy" in progressing["message"]
+
+        await until(is_said)
+        resource, name = OWNED[-1]
+        assert await admin.get(resource, namespace, name) is not None
+        events = await admin.list_all(EVENTS, namespace)
+        assert any(event["reason"] == "Invalid" for event in events)
