@@ -82,7 +82,7 @@ def test_the_kinds_are_those_of_the_files() -> None:
 def test_names_and_subresources(kind: str, short: str) -> None:
     definition = DEFINITIONS[kind]["spec"]
     assert definition["names"]["shortNames"] == [short]
-    assert definition["names"]["categories"] == ["gossipswarm"]
+    assert definition["names"]["categories"] == ["gossip"]
     assert definition["scope"] == "Namespaced"
     assert version(kind)["name"] == "v1alpha1"
     assert version(kind)["subresources"]["status"] == {}
