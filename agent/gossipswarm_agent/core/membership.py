@@ -394,7 +394,7 @@ class Membership:
         if record.incarnation <= self._forgotten.incarnation(record.name):
             self._ctx.count("ghosts_refused")
             return False
-        if record.status >= DEAD and not self._is_declared(record.name):
+        if record.status >= DEAD and record.name not in (self.declared or (record.name,)):
             self._forgotten.remember(record.name, record.incarnation)
             return False
         if len(self.members) + 1 >= self._ctx.settings.max_agents and not self._make_room():
@@ -466,9 +466,6 @@ class Membership:
     def _is_reachable(self, region: str) -> bool:
         return self.reachable(region)
 
-    def _is_declared(self, name: str) -> bool:
-        return self.declared is None or name in self.declared
-
     def _forget(self) -> None:
         """Drop who is gone and, as declared, does not come back."""
         if self.declared is None:
@@ -480,8 +477,7 @@ class Membership:
                 self._forgotten.remember(member.name, member.incarnation)
                 self._table.drop(member.name)
             elif member.status < DEAD and not self.reachable(member.region):
-                # Removed while cut off. Should it live, it is welcome when it comes back: by itself, in a higher
-                # incarnation, and not by the table of somebody who has yet to forget it.
+                # Removed while cut off. Should it live, it comes back by itself, in a higher incarnation.
                 self._forgotten.remember(member.name, member.incarnation)
                 self._suspicions.clear(member.name)
                 self._set_status(member, DEAD)
