@@ -34,6 +34,8 @@ class _Region(msgspec.Struct, frozen=True):
     outdated: tuple[Pod, ...]
     """By ordinal, the highest first."""
     partition: int
+    unfinished: str = ""
+    """What a rollout that was begun here still lacks."""
 
 
 def roll(
@@ -44,7 +46,7 @@ def roll(
     ``changing`` are regions whose template is being changed, so that what the cluster says of their pods is out of date.
     """
     regions = [_region(swarm, observed, name, changing) for name in swarm.regions]
-    behind = [region for region in regions if region.outdated]
+    behind = [region for region in regions if region.outdated or region.unfinished]
     outdated = tuple(pod.name for region in behind for pod in region.outdated)
     partitions = dict.fromkeys(swarm.regions, HOLD)
     if swarm.spec.update.strategy == "OnDelete":
@@ -53,7 +55,7 @@ def roll(
     active = behind
     if swarm.spec.update.strategy == "RegionByRegion":
         # What is broken and out of date first: it has nothing to lose. Then what was begun, then as in the spec.
-        ordered = sorted(behind, key=lambda region: (region.outdated[0].ready, not _begun(region)))
+        ordered = sorted(behind, key=lambda region: (not _is_broken(region), not _begun(region)))
         active = ordered[:1]
     found: list[Wait] = []
     for region in active:
@@ -73,7 +75,28 @@ def _region(swarm: Swarm, observed: Observed, name: str, changing: frozenset[str
     outdated = sorted(
         (pod for pod in pods if pod.revision != wanted), key=lambda pod: pod.ordinal, reverse=True
     )
-    return _Region(name, pods, tuple(outdated), _partition(found))
+    partition = _partition(found)
+    unfinished = _unfinished(found, pods) if partition < HOLD else ""
+    return _Region(name, pods, tuple(outdated), partition, unfinished)
+
+
+def _unfinished(found: Object, pods: Sequence[Pod]) -> str:
+    """What is missing until the StatefulSet's new revision is its current one.
+
+    Until then the controller makes a pod at or above the partition from the new template and any other from the old
+    one: raising the partition any earlier would bring back the old agent in place of the one that is being replaced.
+    """
+    status = found["status"]
+    present = {pod.ordinal for pod in pods}
+    for ordinal in range(int(found["spec"].get("replicas", 0))):
+        if ordinal not in present:
+            return f"{found['metadata']['name']}-{ordinal} is being replaced"
+    late = next((pod for pod in pods if not pod.ready), None)
+    if late is not None:
+        return f"waits for {late.name}, which is not ready"
+    if status.get("currentRevision") != status.get("updateRevision"):
+        return f"waits until {found['metadata']['name']} has taken the new revision for its own"
+    return ""
 
 
 def _settled(found: Object) -> bool:
@@ -91,10 +114,17 @@ def _begun(region: _Region) -> bool:
     return region.partition < HOLD
 
 
+def _is_broken(region: _Region) -> bool:
+    return bool(region.outdated) and not region.outdated[0].ready
+
+
 def _step(
     swarm: Swarm, observed: Observed, region: _Region, converged: bool, now: datetime
 ) -> tuple[int, Wait | None]:
     """Partition of the region that is on its turn."""
+    if not region.outdated:
+        wait = _late(swarm, region, now) or Wait("Updating", region.unfinished)
+        return region.partition, wait
     target = region.outdated[0].ordinal
     broken = _broken(region.outdated)
     replacing = Wait("Updating", f"{region.outdated[0].name} is being replaced")
