@@ -266,15 +266,19 @@ class World:
                 self._start(found, ordinal, before["currentRevision"] if held else update)
         self._replace_one(found, update, partition)
         pods = [a.pod for n, a in self.agents.items() if n.rpartition("-")[0] == name]
-        if all(pod.revision == update and pod.ready for pod in pods):
+        whole = len(pods) == spec["replicas"]
+        if whole and all(pod.revision == update and pod.ready for pod in pods):
             found["status"]["currentRevision"] = update
 
     def _replace_one(self, found: dict[str, Any], update: str, partition: int) -> None:
         name = found["metadata"]["name"]
         for ordinal in reversed(range(partition, found["spec"]["replicas"])):
-            agent = self.agents[f"{name}-{ordinal}"]
+            agent = self.agents.get(f"{name}-{ordinal}")
+            if agent is None:
+                return
             if agent.pod.revision != update:
-                self._start(found, ordinal, update)
+                # Gone first; what comes in its place is decided by the partition of then.
+                del self.agents[f"{name}-{ordinal}"]
                 self.lost_ready = max(self.lost_ready, 1)
                 return
             if not agent.pod.ready:
