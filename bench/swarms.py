@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gossipctl.backend import Agent, Swarm
+from gossipctl.backend import Agent
+from gossipctl.local.backend import Swarm
 from gossipctl.local.client import LocalSwarm
 from gossipctl.local.lifecycle import init
 
