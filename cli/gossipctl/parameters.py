@@ -97,7 +97,7 @@ PARAMETERS: dict[str, Parameter] = {
         duration, "DURATION", 600, "time between failure probes of one agent", "ms"
     ),
     "suspicion-timeout": Parameter(
-        duration, "DURATION", 800, "time a confirmed suspect has to refute", "ms"
+        duration, "DURATION", 900, "time a confirmed suspect has to refute", "ms"
     ),
     "max-agents": Parameter(count, "N", 1_000, "agents that the swarm admits"),
 }

@@ -44,7 +44,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "degraded_mode": Parameter("switch", False),
     "durability": Parameter("choice", "fsync"),
     "probe_interval": Parameter("duration", 600),
-    "suspicion_timeout": Parameter("duration", 800),
+    "suspicion_timeout": Parameter("duration", 900),
     "max_agents": Parameter("count", 1000),
 }
 """Agent's name to parameter."""

@@ -44,7 +44,7 @@ TURN: Final = 0.03
 """Seconds that each relay gives the one before it to declare first."""
 REPEAT: Final = 1.0
 """Seconds between repetitions of a declaration of silence."""
-GRACE: Final = 1.0
+GRACE: Final = 0.8
 """Seconds that a relay gives a region to learn of it, if either is new."""
 CALLERS: Final = 16
 LATE: Final = 0.02

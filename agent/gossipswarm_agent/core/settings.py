@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600
     suspicion_timeout: Annotated[
         int, Meta(ge=10, le=600_000, description="ms a confirmed suspect has to refute")
-    ] = 800
+    ] = 900
     max_agents: Annotated[int, Meta(ge=1, le=10_000, description="agents the swarm admits")] = 1000
 
 
