@@ -23,6 +23,7 @@ from gossipctl.kubernetes.resources import (
 )
 from gossipctl.kubernetes.roster import Roster, condition, holds
 from gossipctl.kubernetes.watching import snapshots
+from gossipctl.noticing import summary
 from gossipctl.suggest import did_you_mean, listing
 
 ENFORCE_SECONDS = 30.0
@@ -206,8 +207,8 @@ def status(
         "cuts": [describe(cut, roster.regions) for cut in cuts],
         "groups": groups,
         "enforced": {"agents": roster.total if enforced else 0, "of": roster.total if cuts else 0},
-        "detection": _summary(agents if cuts else [], groups, "detected_ms"),
-        "healing": _summary(agents, groups, "healed_ms"),
+        "detection": summary(agents if cuts else [], groups, "detected_ms"),
+        "healing": summary(agents, groups, "healed_ms"),
         "agents": agents,
     }
 
@@ -225,27 +226,6 @@ def _noticed(report: Mapping[str, Any]) -> dict[str, Any]:
         "detected_ms": max(detected, default=0) if seen["cuts"] else None,
         "healed_ms": over[0]["healing_time_ms"] if over and not seen["cuts"] else None,
     }
-
-
-def _summary(
-    agents: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]], what: str
-) -> dict[str, Any]:
-    by_group = []
-    total = 0
-    for group in groups:
-        mine = [agent for agent in agents if agent["region"] in group]
-        times = [agent[what] for agent in mine if agent[what] is not None]
-        total += len(times)
-        by_group.append(
-            {
-                "regions": list(group),
-                "agents": len(mine),
-                "detected": len(times),
-                "first_ms": min(times, default=None),
-                "last_ms": max(times, default=None),
-            }
-        )
-    return {"agents": total, "of": len(agents), "groups": by_group}
 
 
 # --- healing --------------------------------------------------------------------------------------

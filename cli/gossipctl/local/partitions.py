@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +18,7 @@ from gossipctl.local.cuts import Cut
 from gossipctl.local.errors import LocalError, storage_error
 from gossipctl.local.fleet import Fleet
 from gossipctl.local.spec import SpecFile, timestamp
+from gossipctl.noticing import summary
 
 SHORTEST_WAIT: Final = 0.001
 
@@ -167,30 +167,10 @@ class Partitions:
             "cuts": self.active(),
             "groups": groups,
             "enforced": {"agents": len(enforcing), "of": len(ought)},
-            "detection": _summary(affected, groups, "detected_ms"),
-            "healing": _summary(agents, groups, "healed_ms"),
+            "detection": summary(affected, groups, "detected_ms"),
+            "healing": summary(agents, groups, "healed_ms"),
             "agents": agents,
         }
-
-
-def _summary(
-    agents: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]], what: str
-) -> dict[str, Any]:
-    noticed = [agent for agent in agents if agent[what] is not None]
-    by_group = []
-    for group in groups:
-        mine = [agent for agent in agents if agent["region"] in group]
-        times = [agent[what] for agent in mine if agent[what] is not None]
-        by_group.append(
-            {
-                "regions": list(group),
-                "agents": len(mine),
-                "detected": len(times),
-                "first_ms": min(times, default=None),
-                "last_ms": max(times, default=None),
-            }
-        )
-    return {"agents": len(noticed), "of": len(agents), "groups": by_group}
 
 
 def _now_ms() -> int:
