@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from gossipswarm_operator import names
+
 
 class AgentAddress(msgspec.Struct, frozen=True):
     """One agent and what it takes to ask it. ``ca`` is the PEM bundle that its certificate must chain to."""
@@ -16,6 +18,12 @@ class AgentAddress(msgspec.Struct, frozen=True):
     """``http://host:port`` or https."""
     token: str | None = None
     ca: str | None = None
+
+
+def agent_url(host: str | None, *, tls: bool) -> str:
+    """Base URL of the agent on a pod's address."""
+    shown = f"[{host}]" if ":" in str(host) else host
+    return f"{'https' if tls else 'http'}://{shown}:{names.API_PORT}"
 
 
 class AgentError(Exception):

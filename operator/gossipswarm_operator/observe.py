@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gossipswarm_operator import keyring, names
-from gossipswarm_operator.agent_documents import AgentAddress, AgentError, AgentInfo
+from gossipswarm_operator.agent_documents import AgentAddress, AgentError, AgentInfo, agent_url
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
 from gossipswarm_operator.client import (
     BUDGETS,
@@ -31,7 +31,7 @@ from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object, Observed, Pod, read_pod
 
 PROBE_SECONDS: Final = 1.0
-_LISTED: Final = (
+OWNED: Final = (
     STATEFUL_SETS,
     SERVICES,
     CONFIG_MAPS,
@@ -39,6 +39,7 @@ _LISTED: Final = (
     BUDGETS,
     NETWORK_POLICIES,
 )
+"""Kinds that a swarm's objects are of; Secrets are read by name only."""
 Identity = tuple[str, str]
 
 
@@ -95,7 +96,7 @@ class Observer:
         async with asyncio.TaskGroup() as group:
             listed = [
                 group.create_task(self._kube.list_all(kind, swarm.namespace, labels=ours))
-                for kind in _LISTED
+                for kind in OWNED
             ]
             pods = group.create_task(self._kube.list_all(PODS, swarm.namespace, labels=agents))
             claims = group.create_task(
@@ -287,9 +288,8 @@ def _addresses(
 
 def address_of(swarm: Swarm, pod: Pod, token: str, ca: str | None = None) -> AgentAddress:
     """Where the agent of a pod is asked."""
-    scheme = "https" if swarm.spec.api.tls.secret_name else "http"
-    host = f"[{pod.address}]" if ":" in str(pod.address) else pod.address
-    return AgentAddress(pod.name, pod.region, f"{scheme}://{host}:{names.API_PORT}", token, ca)
+    url = agent_url(pod.address, tls=bool(swarm.spec.api.tls.secret_name))
+    return AgentAddress(pod.name, pod.region, url, token, ca)
 
 
 async def authority(kube: KubeClient, swarm: Swarm) -> str | None:

@@ -8,26 +8,11 @@ from typing import Any, Final
 import kopf
 
 from gossipswarm_operator import names
-from gossipswarm_operator.client import (
-    BUDGETS,
-    CONFIG_MAPS,
-    NETWORK_POLICIES,
-    PODS,
-    SERVICE_ACCOUNTS,
-    SERVICES,
-    STATEFUL_SETS,
-)
+from gossipswarm_operator.client import PODS
+from gossipswarm_operator.observe import OWNED
 from gossipswarm_operator.queue import Key, Queue
 
-_WATCHED: Final = (
-    STATEFUL_SETS,
-    SERVICES,
-    CONFIG_MAPS,
-    SERVICE_ACCOUNTS,
-    BUDGETS,
-    NETWORK_POLICIES,
-    PODS,
-)
+_WATCHED: Final = (*OWNED, PODS)
 
 
 def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:

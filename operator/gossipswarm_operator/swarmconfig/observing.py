@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gossipswarm_operator import names
-from gossipswarm_operator.agent_documents import AgentAddress
+from gossipswarm_operator.agent_documents import AgentAddress, agent_url
 from gossipswarm_operator.client import CONFIG_MAPS, PODS, SECRETS, KubeClient
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.observed import read_pod
@@ -69,7 +69,6 @@ async def agents(kube: KubeClient, swarm: Mapping[str, Any]) -> tuple[list[Swarm
     token = await _secret_value(kube, namespace, names.tokens_secret(name), "write")
     tls = ((swarm["spec"].get("api") or {}).get("tls") or {}).get("secretName")
     ca = await _authority(kube, namespace, tls) if tls else None
-    scheme = "https" if tls else "http"
     selector = names.selector_text(names.agent_selector(name))
     found = []
     for listed in await kube.list_all(PODS, namespace, labels=selector):
@@ -79,14 +78,10 @@ async def agents(kube: KubeClient, swarm: Mapping[str, Any]) -> tuple[list[Swarm
             continue
         address = None
         if pod.address:
-            url = f"{scheme}://{_host(pod.address)}:{names.API_PORT}"
+            url = agent_url(pod.address, tls=bool(tls))
             address = AgentAddress(pod.name, pod.region, url, token, ca)
         found.append(SwarmAgent(pod.name, pod.region, pod.ready, address))
     return sorted(found, key=lambda agent: agent.name), token
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 async def _authority(kube: KubeClient, namespace: str, secret: str) -> str:
