@@ -247,10 +247,8 @@ class Node:
         now = self._ctx.now.mono
         if self.regions.is_relay:
             self.regions.vector_hash = self.repair.vector_hash
-        if self.membership.deadline <= now:
-            self.membership.tick()
-        if self.regions.deadline <= now:
-            self.regions.tick()
+        self.membership.tick()
+        self.regions.tick()
         self.floors.tick(self.state.vector)
         if self._calm_until > now:
             return

@@ -179,12 +179,13 @@ class Recorder:
             if held is not None and held.value["timestamp"] >= self._due[key]["timestamp"]:
                 return False
             age = time.time() - held.updated_ms / 1000 if held is not None else QUIET_SECONDS
-            rest = QUIET_SECONDS - age if age >= 0 else 0.0
-            if rest <= 0 and (waited or node.relay.rate() < CALM_RATE):
+            # A record from the future says nothing of its age.
+            rest = max(0.0, QUIET_SECONDS - age) if age >= 0 else 0.0
+            if not rest and (waited or node.relay.rate() < CALM_RATE):
                 return True
             waited = True
             turns = TURN_SECONDS * node.membership.size
-            await asyncio.sleep(max(rest, 0.0) + random.uniform(0, turns))
+            await asyncio.sleep(rest + random.uniform(0, turns))
 
     async def close(self) -> None:
         """Record nothing any more."""
