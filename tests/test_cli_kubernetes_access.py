@@ -43,7 +43,12 @@ def home(tmp_path, monkeypatch):
 
 def test_the_current_context_gives_server_namespace_and_user(tmp_path, monkeypatch):
     pem = b64encode(b"PEM").decode()
-    user = {"client-certificate-data": pem, "client-key-data": pem, "as": "somebody"}
+    user = {
+        "client-certificate-data": pem,
+        "client-key-data": pem,
+        "as": "somebody",
+        "as-groups": ["a", "b"],
+    }
     file = config(tmp_path / "c", "prod", {"certificate-authority-data": pem}, user, namespace="n")
     monkeypatch.setenv("KUBECONFIG", str(file))
 
@@ -51,7 +56,7 @@ def test_the_current_context_gives_server_namespace_and_user(tmp_path, monkeypat
 
     assert (found.server, found.namespace, found.context) == ("https://prod:6443", "n", "prod")
     assert (found.ca, found.certificate, found.key) == ("PEM", "PEM", "PEM")
-    assert found.headers == {"Impersonate-User": "somebody"}
+    assert found.headers == {"Impersonate-User": "somebody", "Impersonate-Group": ("a", "b")}
     assert kubeconfig.load(namespace="other").namespace == "other"
 
 

@@ -20,7 +20,7 @@ from gossipswarm_client.errors import (
     from_problem,
 )
 from gossipswarm_client.events import EventParser, change_of
-from gossipswarm_client.http1 import Connection, Dial, Response, endpoint
+from gossipswarm_client.http1 import Connection, Dial, Headers, Response, endpoint
 from gossipswarm_client.waiting import (
     SILENCE_SECONDS,
     Backoff,
@@ -43,7 +43,7 @@ class Exchange:
         timeout: float,
         retries: int,
         ca_file: str | None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         dial: Dial | None = None,
     ) -> None:
         self.timeout = timeout
@@ -51,7 +51,10 @@ class Exchange:
         self._where = endpoint(url)
         self._ca_file = ca_file
         self._dial = dial
-        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._headers: dict[str, str | tuple[str, ...]] = {
+            "Accept": "application/json",
+            **(headers or {}),
+        }
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection = self._connect()

@@ -78,6 +78,9 @@ class Stream(Protocol):
         """Give it up."""
 
 
+Headers: TypeAlias = Mapping[str, str | tuple[str, ...]]
+"""Of a request: a name with several values goes out once for each."""
+
 Dial: TypeAlias = Callable[[Endpoint, float], Stream]
 """Connects to an endpoint within so many seconds, TLS included, or raises OSError."""
 
@@ -122,20 +125,19 @@ class Connection:
         if found is not None:
             found.close()
 
-    def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-    ) -> None:
+    def send(self, method: str, target: str, headers: Headers, body: bytes | None) -> None:
         """Send a request whole, connecting if need be."""
         length = {"Content-Length": str(len(body))} if body is not None else {}
         self.write(self.head(method, target, {**headers, **length}) + (body or b""))
 
-    def head(self, method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    def head(self, method: str, target: str, headers: Headers) -> bytes:
         """The head of a request. Raises ValueError for a header that would break out of its line."""
         lines = [f"{method} {self._where.base}{target} HTTP/1.1", f"Host: {self._where.authority}"]
-        for name, value in headers.items():
-            if "\r" in value or "\n" in value:
-                raise ValueError(f"the header {name} has a line break")
-            lines.append(f"{name}: {value}")
+        for name, values in headers.items():
+            for value in (values,) if isinstance(values, str) else values:
+                if "\r" in value or "\n" in value:
+                    raise ValueError(f"the header {name} has a line break")
+                lines.append(f"{name}: {value}")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def write(self, data: bytes) -> None:

@@ -125,13 +125,14 @@ class _PodExchange(Exchange):
         if error.problem.get("kind") != "Status":
             raise error
         explained = _explained(self._pod, error)
-        if self._forwards or error.status not in (403, 500, 502, 503, 504) or self._pod.tls:
+        if self._forwards or error.status not in (403, 500, 502, 503, 504):
             raise NotReached(explained) from None
         from gossipctl.kubernetes.portforward import Forwarding
 
         self._forwards = True
-        self._where = Endpoint(self._pod.name, API_PORT, False, "")
-        self._dial = Forwarding(self._api, self._pod.namespace, self._pod.name, API_PORT)
+        pod = self._pod
+        self._where = Endpoint(pod.name, API_PORT, pod.tls, "")
+        self._dial = Forwarding(self._api, pod.namespace, pod.name, API_PORT, tls=pod.tls)
         self._headers = {"Accept": "application/json", "Authorization": f"Bearer {self._token}"}
         self._connection.close()
         self._connection = self._connect()

@@ -25,7 +25,7 @@ from gossipctl.kubernetes.resources import MANAGER
 from gossipctl.kubernetes.tunnel import through_proxy
 from gossipswarm_client.calls import target
 from gossipswarm_client.errors import ProtocolError, TimedOut, Unreachable
-from gossipswarm_client.http1 import Connection, Endpoint, Response, Stream, endpoint
+from gossipswarm_client.http1 import Connection, Endpoint, Headers, Response, Stream, endpoint
 
 if TYPE_CHECKING:
     import ssl
@@ -203,7 +203,7 @@ class Api:
 
     # --- connections ------------------------------------------------------------------------------
 
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Headers:
         """What goes with every request to say who we are."""
         return self._credentials().headers
 

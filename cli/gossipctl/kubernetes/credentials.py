@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossipctl.failures import CommandFailed
 from gossipctl.kubernetes.kubeconfig import Access
+from gossipswarm_client.http1 import Headers
 
 if TYPE_CHECKING:
     import ssl
@@ -20,7 +21,7 @@ EXEC_GROUP = "client.authentication.k8s.io"
 class Credentials(NamedTuple):
     """What goes with every request, and with every connection."""
 
-    headers: Mapping[str, str]
+    headers: Headers
     certificate: str = ""
     """PEM; empty without one."""
     key: str = ""

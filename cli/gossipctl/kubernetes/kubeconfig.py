@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gossipctl.failures import CommandFailed, UsageError
 from gossipctl.suggest import did_you_mean, listing
+from gossipswarm_client.http1 import Headers
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its own credentials."""
@@ -37,7 +39,7 @@ class Access(NamedTuple):
     token: str = ""
     token_file: str = ""
     """Read for every command: it is renewed from outside."""
-    headers: Mapping[str, str] = {}
+    headers: Headers = MappingProxyType({})
     """Impersonation, basic authentication."""
     plugin: Mapping[str, Any] | None = None
     """``exec`` of the user: a program that gives credentials."""
@@ -190,8 +192,8 @@ def _pem(entry: Mapping[str, Any], name: str) -> str:
     return _read(path) if path else ""
 
 
-def _headers(user: Mapping[str, Any]) -> dict[str, str]:
-    headers = {}
+def _headers(user: Mapping[str, Any]) -> Headers:
+    headers: dict[str, str | tuple[str, ...]] = {}
     if user.get("username"):
         from base64 import b64encode
 
@@ -201,11 +203,8 @@ def _headers(user: Mapping[str, Any]) -> dict[str, str]:
         headers["Impersonate-User"] = str(user["as"])
     if user.get("as-uid"):
         headers["Impersonate-Uid"] = str(user["as-uid"])
-    groups = user.get("as-groups") or []
-    if len(groups) > 1:
-        raise CommandFailed("as-groups with several groups is not supported; keep one")
-    if groups:
-        headers["Impersonate-Group"] = str(groups[0])
+    if user.get("as-groups"):
+        headers["Impersonate-Group"] = tuple(map(str, user["as-groups"]))
     return headers
 
 

@@ -26,10 +26,12 @@ _BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
 
 
 class Forwarding:
-    """Makes connections to one port of one pod: a ``Dial``."""
+    """Makes connections to one port of one pod: a ``Dial``. ``tls``: what listens there speaks TLS."""
 
-    def __init__(self, api: Api, namespace: str, pod: str, port: int) -> None:
+    def __init__(self, api: Api, namespace: str, pod: str, port: int, *, tls: bool = False) -> None:
         self._api = api
+        self._pod = pod
+        self._tls = tls
         self._path = f"{core('pods', namespace, pod)}/portforward?ports={port}"
 
     def __call__(self, where: Endpoint, seconds: float) -> Stream:
@@ -57,10 +59,16 @@ class Forwarding:
         try:
             stream.settimeout(seconds)
             stream.sendall(head)
-            return Tunnel(stream, _upgraded(stream))
+            tunnel = Tunnel(stream, _upgraded(stream))
+            return self._encrypted(tunnel) if self._tls else tunnel
         except BaseException:
             stream.close()
             raise
+
+    def _encrypted(self, tunnel: Tunnel) -> Stream:
+        from gossipctl.kubernetes.tls_stream import TlsStream
+
+        return TlsStream(tunnel, self._pod)
 
 
 def _upgraded(stream: Stream) -> bytes:
