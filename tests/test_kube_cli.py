@@ -274,6 +274,18 @@ def test_agents_are_read_and_written_through_the_api_server(swarm, pods):
     assert "all agree" in swarm("gossip", "anti-entropy", "--all-agents", "-o", "table").stderr
 
 
+def test_a_benchmark_goes_through_the_api_server_and_cleans_up(swarm, pods):
+    figures = swarm("gossip", "benchmark", "--updates", "200", "--concurrency", "50").json
+    assert (figures["total_updates"], figures["writers"]) == (200, 2)
+    assert 0 < figures["acknowledged"]["duration_sec"] <= figures["duration_sec"]
+    assert 0 < figures["avg_convergence_ms"] <= figures["p99_convergence_ms"]
+    assert swarm("gossip", "query-state", "--key", "benchmark", code=1)
+    kept = ("--updates", "20", "--batch", "10", "--agents", "1", "--keep", "--key-prefix", "load")
+    swarm("gossip", "benchmark", *kept)
+    [run] = swarm("gossip", "query-state", "--key", "load").json["value"].values()
+    assert sorted(value for writer in run.values() for value in writer.values()) == list(range(20))
+
+
 def test_changes_are_followed_through_the_api_server(swarm, pods):
     watch = (GOSSIPCTL, "gossip", "watch", "--key", "app", "--agent", "us-west-0")
     process = subprocess.Popen(watch, env=swarm.environment, stdout=subprocess.PIPE, text=True)

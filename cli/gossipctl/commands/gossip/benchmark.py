@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gossipctl import durations, output, progress
 from gossipctl.backend import Agent
 from gossipctl.command import Command, Invocation
 from gossipctl.failures import NotConverged, UsageError
-from gossipctl.load_generator import Load, Plan, run, writer_key
+from gossipctl.load_generator import Load, Plan, writer_key
 from gossipctl.parser import Parser, count, duration
 from gossipswarm_client.calls import Line
 
@@ -43,9 +43,8 @@ def _arguments(parser: Parser) -> None:
     parser.flag(
         "--batch",
         type=count,
-        default=1,
         metavar="N",
-        help="updates outstanding of one writer; fewer writers then",
+        help="updates outstanding of one writer; fewer writers then (default 1; in a cluster one writer an agent)",
     )
     parser.flag("--key-prefix", default="benchmark", metavar="KEY", help="where to write")
     parser.switch("--keep", help="leave what was written")
@@ -60,17 +59,13 @@ def _arguments(parser: Parser) -> None:
 
 def _benchmark(invocation: Invocation) -> None:
     flags = invocation.flags
-    if invocation.backend.kind != "local":
-        raise UsageError(
-            "through an API server a benchmark would measure that server",
-            "run it against a swarm on this machine, with --backend local",
-        )
     agents = _spread_over_regions(invocation.swarm.agents())
     if flags.agents and flags.agents > len(agents):
         raise UsageError(
             f"--agents {flags.agents}: {invocation.swarm.name} has {len(agents)} agents"
         )
-    writers = max(1, min(flags.concurrency // flags.batch, flags.updates))
+    batch = _batch(invocation, flags.agents or len(agents))
+    writers = max(1, min(flags.concurrency // batch, flags.updates))
     agents = agents[: flags.agents or writers]
     for agent in agents:
         # A swarm at its limit answers late; that is a result, not a failure.
@@ -78,7 +73,7 @@ def _benchmark(invocation: Invocation) -> None:
     plan = Plan(
         flags.updates,
         writers,
-        min(flags.batch, flags.concurrency),
+        min(batch, flags.concurrency),
         f"{flags.key_prefix}.r{secrets.token_hex(3)}",
         max(1, flags.updates // TRACED),
     )
@@ -92,6 +87,14 @@ def _benchmark(invocation: Invocation) -> None:
         if not flags.keep:
             _clean_up(agents[0], plan)
     _report(invocation, result)
+
+
+def _batch(invocation: Invocation, agents: int) -> int:
+    """Updates that one writer has outstanding; in a cluster there is no more than one writer an agent."""
+    flags = invocation.flags
+    if invocation.backend.kind == "local":
+        return int(flags.batch or 1)
+    return max(int(flags.batch or 1), -(-int(flags.concurrency) // agents))
 
 
 def _spread_over_regions(agents: Sequence[Agent]) -> list[Agent]:
@@ -130,7 +133,7 @@ def _measure(
     """The load, and the seconds until every agent held all of it."""
     deadline = time.monotonic() + invocation.flags.timeout / 1_000
     with progress.Progress(f"writing at {len(agents)} agents", plan.updates) as bar:
-        load = run(agents, plan, bar.advance)
+        load = _writing(invocation)(agents, plan, bar.advance)
     with progress.Waiting("spreading to all agents") as waiting:
         while True:
             # Hashes alone cost the swarm little; the rest is asked once they are equal.
@@ -146,6 +149,16 @@ def _measure(
                     "see how it is with: gossipctl swarm status --verbose",
                 )
             time.sleep(REFRESH_SECONDS)
+
+
+def _writing(
+    invocation: Invocation,
+) -> Callable[[Sequence[Agent], Plan, Callable[[int], None]], Load]:
+    if invocation.backend.kind == "local":
+        from gossipctl.load_generator import run
+    else:
+        from gossipctl.kubernetes.load import run
+    return run
 
 
 def _lacking(invocation: Invocation, plan: Plan, leaves: dict[str, int]) -> int:
