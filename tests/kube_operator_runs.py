@@ -100,14 +100,28 @@ class Calls:
 
     @property
     def writes(self) -> list[tuple[str, str]]:
-        return [call for call in self.seen if call[0] not in ("get", "list")]
+        return [call for call in self.seen if _writes(call)]
+
+    @property
+    def idle_looks(self) -> int:
+        """Reconciles of one swarm since something was written last."""
+        count = 0
+        for call in reversed(self.seen):
+            if _writes(call):
+                break
+            count += call == ("list", STATEFUL_SETS.plural)
+        return count
+
+
+def _writes(call: tuple[str, str]) -> bool:
+    return call[0] not in ("get", "list")
 
 
 @contextlib.asynccontextmanager
 async def reconciler(account: Path, **options: Any) -> AsyncIterator[tuple[SwarmReconciler, Calls]]:
     calls = Calls()
     configuration = await load_configuration(str(account))
-    async with KubeClient(configuration, observe=calls) as kube, AgentsApi(seconds=0.5) as agents:
+    async with KubeClient(configuration, observe=calls) as kube, AgentsApi() as agents:
         events = Events(kube)
         yield SwarmReconciler(kube, agents, events, Metrics(), IMAGE, **options), calls
 

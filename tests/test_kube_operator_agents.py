@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import contextlib
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +9,13 @@ import pytest
 
 from gossipswarm_operator.agent_documents import AgentAddress
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
-from gossipswarm_operator.client import PODS, SECRETS, SWARMS, KubeClient
-from gossipswarm_operator.queue import Queue
-from kube import Cluster
-from kube_operator_runs import (
-    Calls,
-    cluster_admin,
-    condition,
-    operator_account,
-    reconciler,
-    swarm,
-    until,
-)
-from podlet import Podlet, need_addresses
+from gossipswarm_operator.client import PODS, KubeClient
+from kube_operator_agents import SETTLED, addresses, change, operating, rests, stands
+from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
+from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
-
-
-@pytest.fixture
-def podlet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Podlet]:
-    try:
-        need_addresses()
-    except LookupError as missing:
-        pytest.skip(f"NOT TESTED with agents in pods: {missing}")
-    with Podlet(cluster, namespace, tmp_path) as running:
-        yield running
-
-
-@contextlib.asynccontextmanager
-async def operating(account: Path, namespace: str, **options: Any) -> AsyncIterator[Calls]:
-    """The reconcile in its queue, as in the program, but without kopf."""
-    async with reconciler(account, resync_seconds=1.0, **options) as (found, calls):
-        queue = Queue("GossipSwarm", found.reconcile)
-        queue.add((namespace, "demo"))
-        task = asyncio.create_task(queue.run())
-        try:
-            yield calls
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
-
-async def stands(admin: KubeClient, namespace: str, seconds: float = 90.0, **wanted: str) -> Any:
-    """Wait until the conditions are as wanted of the present generation; the object then."""
-
-    async def holds() -> Any:
-        found = await admin.get(SWARMS, namespace, "demo")
-        assert found is not None
-        status = found.get("status") or {}
-        if status.get("observedGeneration") != found["metadata"]["generation"]:
-            return None
-        said = {c["type"]: c["status"] for c in status["conditions"]}
-        return found if all(said[kind] == value for kind, value in wanted.items()) else None
-
-    return await until(holds, seconds)
-
-
-async def addresses(admin: KubeClient, namespace: str) -> list[AgentAddress]:
-    secret = await admin.get(SECRETS, namespace, "demo-tokens")
-    assert secret is not None
-    token = base64.b64decode(secret["data"]["write"]).decode()
-    return [
-        AgentAddress(
-            pod["metadata"]["name"], "us-east", f"http://{pod['status']['podIP']}:7601", token
-        )
-        for pod in await admin.list_all(PODS, namespace)
-        if pod.get("status", {}).get("podIP")
-    ]
-
-
-async def change(admin: KubeClient, namespace: str, **spec: Any) -> None:
-    await admin.merge(SWARMS, namespace, "demo", {"spec": spec})
-
-
-SETTLED = {"Ready": "True", "Converged": "True", "Progressing": "False", "KeyringInSync": "True"}
 
 
 async def test_a_swarm_lives_is_tuned_rekeyed_scaled_paused_and_then_left_alone(
@@ -99,10 +27,7 @@ async def test_a_swarm_lives_is_tuned_rekeyed_scaled_paused_and_then_left_alone(
         assert found["status"]["ready"] == found["status"]["convergedAgents"] == "3/3"
         first = found["status"]["keyring"]["primary"]
 
-        calls.seen.clear()
-        await asyncio.sleep(4)  # several looks, of which nothing may come
-        assert calls.writes == []
-        assert len(calls.seen) > 10
+        await rests(calls)
 
         agents = await addresses(admin, namespace)
         await change(admin, namespace, gossip={"fanout": 5})
