@@ -21,7 +21,7 @@ def run(*, quick: bool) -> Result:
     with swarm(evenly(agents), max_agents=agents) as measured:
         split = _split(measured, hold)
         pair = _pair(measured, min(hold, 10.0))
-    short = {"probe_interval": 500 // SHORTENED, "suspicion_timeout": 900 // SHORTENED}
+    short = {"probe_interval": 500 // SHORTENED, "suspicion_timeout": 850 // SHORTENED}
     with swarm(evenly(agents), max_agents=agents, settings=short) as measured:
         long = _split(measured, hold)
     return Result(

@@ -43,8 +43,8 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "max_clock_skew": Parameter("duration", 500),
     "degraded_mode": Parameter("switch", False),
     "durability": Parameter("choice", "fsync"),
-    "probe_interval": Parameter("duration", 600),
-    "suspicion_timeout": Parameter("duration", 900),
+    "probe_interval": Parameter("duration", 500),
+    "suspicion_timeout": Parameter("duration", 850),
     "max_agents": Parameter("count", 1000),
 }
 """Agent's name to parameter."""

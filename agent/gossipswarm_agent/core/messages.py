@@ -111,6 +111,8 @@ class Ping(Wire, tag=2, frozen=True):
     """Hash of the sender's version vector, so that idle agents need no digests; None = not said."""
     members: int = 0
     """Hash of the sender's member table."""
+    lag: int = 0
+    """Milliseconds by which the sender is late."""
 
 
 class Ack(Wire, tag=3, frozen=True):

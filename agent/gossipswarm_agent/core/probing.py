@@ -1,12 +1,13 @@
 """Failure detection: SWIM's probes (2002, section 3) under Lifeguard's local health (2017, section IV-A).
 
 SWIM lets every member pick its targets at random, so that a dead one may go unprobed for several periods.
-Here the members of a ring (ordered by hash, so that regions and hosts mix) share a round robin: in round r = wall clock / probe interval
-the member at place i probes the one at place i + 1 + r mod (n - 1). Everybody is probed exactly once a
-round, each time by somebody else, and at a moment within the round that belongs to the target; so the first
-probe of a dead member fails at most one interval after its death. Each member still works through all
-others in n - 1 rounds, whatever its clock says (SWIM's bound, section 4.3): clocks that disagree only make
-the schedule as good as a random one.
+Here the members of a ring (ordered by hash, so that regions and hosts mix) meet in pairs, as in a tournament where
+everybody plays everybody: in round r = wall clock / probe interval the members at places i and r - i (mod n - 1) are
+a pair. One of the two pings. Its ack tells the one that the other lives, and the ping tells the other that the
+one does; where no ping comes, the other probes instead. So everybody is looked at exactly once a round, each
+time by somebody else, at half the messages of a probe each way; the first probe of a dead member fails at most one
+interval and ``PATIENCE`` after its death. Each member still works through all others in n - 1 rounds, whatever
+its clock says (SWIM's bound, section 4.3): clocks that disagree only make the schedule as good as a random one.
 
 The ring is the own region, where round trips are short and a cut between regions fools nobody. Where some
 region is too small to watch itself, or cuts are not detected, it is everybody within reach.
@@ -20,9 +21,11 @@ itself: its score stretches its own timeouts and intervals up to ninefold.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from operator import attrgetter
 from typing import Final
+from zlib import crc32
 
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.members import ALIVE, DEAD, Member, MemberTable
@@ -41,8 +44,8 @@ SMALLEST_RING: Final = 4
 LAG_LIMIT: Final = 2.0
 """Seconds of patience that a member's own report of being late may buy it."""
 LAG_DECAY: Final = 0.9
-MOMENTS: Final = 200
-"""Probes are sent at multiples of this many milliseconds, unless they are more frequent."""
+PATIENCE: Final = 0.1
+"""Seconds past the moment of a round after which a ping that did not come is asked for."""
 PLAN_DELAY: Final = 0.02
 """Seconds during which changes of the ring are gathered before the next probe is planned anew."""
 ERRANDS: Final = 1024
@@ -109,6 +112,35 @@ class _Probe:
         self.verdict_at += seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What one round asks of this agent: whom to ping, and by whom to be pinged."""
+
+    number: int
+    pings: tuple[Member, ...]
+    expected: Member | None
+
+
+def bye(size: int, number: int) -> int:
+    """Place of the member that has no partner in this round of a ring of odd size."""
+    return number * (size + 1) // 2 % size
+
+
+def partner_of(place: int, size: int, number: int) -> int | None:
+    """Place of the member that this one meets in a round; None = nobody (size is odd).
+
+    The circle method for round-robin tournaments: one place stands still and the others go around it. With an
+    odd number of members it is empty.
+    """
+    turning = size - 1 + size % 2
+    if place == turning:
+        return number * (turning + 1) // 2 % turning
+    found = (number - place) % turning
+    if found != place:
+        return found
+    return turning if turning < size else None
+
+
 class _Errand:
     """A probe for somebody else. Kept beyond the nack: a late ack is still worth passing on."""
 
@@ -158,15 +190,17 @@ class Prober:
         self._probes: dict[int, _Probe] = {}
         self._errands: dict[int, _Errand] = {}
         self._number = ctx.rng.getrandbits(32)
-        self._planned: tuple[int, Member | None] = (0, None)
+        self._round = _Round(0, (), None)
         self._planned_for = -1
         self._plan_at = inf
-        self._probed: tuple[int, Member | None] = (-1, None)
+        self._over = -1
+        """The last round in which everything due was done."""
         self._next_probe = inf
         self._due = inf
         self._ring: Sequence[Member] = ()
         self._place = 0
         self._ring_for: tuple[object, ...] = ()
+        self._phase = 0.0
         self.lag = 0.0
         """Seconds by which this agent's ticks were late lately: what it has no time for others may not have."""
         self._round_trips: dict[str, float] = {}
@@ -206,18 +240,34 @@ class Prober:
             ring.sort(key=attrgetter("phase"))
             self._ring = ring if own in ring else ()
             self._place = ring.index(own) if own in ring else 0
+            # Rings do not all act at once, but the members of one do: agents of one machine wake together.
+            self._phase = crc32("\0".join(sorted(names)).encode()) / (1 << 32)
         return self._ring
 
-    def _target(self, number: int) -> Member | None:
-        ring = self.ring()
-        if len(ring) < 2:
-            return None
-        return ring[(self._place + 1 + number % (len(ring) - 1)) % len(ring)]
+    def _plan(self, number: int) -> _Round:
+        ring, place = self.ring(), self._place
+        size = len(ring)
+        if size < 2:
+            return _Round(number, (), None)
+        partner = partner_of(place, size, number)
+        pings: list[Member] = []
+        expected = None
+        if partner is not None:
+            # Who of the two pings changes from round to round.
+            if (place < partner) == (number % 2 == 0):
+                pings.append(ring[partner])
+            else:
+                expected = ring[partner]
+        if size % 2:
+            idle = bye(size, number)
+            if place == (idle + 1) % size:
+                pings.append(ring[idle])
+        return _Round(number, tuple(pings), expected)
 
     def schedule(self) -> None:
-        """Decide when to send the next probe: at the next moment that belongs to one of our targets.
+        """Decide when to act next: at the moment of the next round, or later where somebody else is to ping.
 
-        Done again when the ring changes, for then others are ours, perhaps one of this very round.
+        Done again when the ring changes, for then others are ours, perhaps in this very round.
         """
         interval = self._ctx.settings.probe_interval
         factor = self._health.factor
@@ -225,13 +275,15 @@ class Prober:
         current = wall // interval
         self._planned_for = self._table.version
         self._plan_at = inf
-        for number in range(current, current + 2 * factor + 2):
-            target = self._target(number)
-            at = (number + (target.phase if target is not None else 0.0)) * interval
-            # The agents of one machine act together, which costs half of what waking one by one does.
-            at -= at % MOMENTS if interval >= 2 * MOMENTS else 0
-            if number % factor == 0 and at > wall and (number, target) != self._probed:
-                self._planned = (number, target)
+        for number in range(current - 1, current + 2 * factor + 2):
+            if number % factor or number == self._over:
+                continue
+            planned = self._plan(number)
+            at = (number + self._phase) * interval
+            if not planned.pings:
+                at += PATIENCE * 1000
+            if at > wall:
+                self._round = planned
                 self._next_probe = self._ctx.now.mono + (at - wall) / 1000
                 return
         raise AssertionError("some round of the next two is to come")
@@ -244,8 +296,13 @@ class Prober:
         if sender is None:
             self._ctx.count("pings_from_strangers")
             return
-        lag = int(max(self.lag, self._ctx.lag) * 1000)
-        self._ctx.send((sender.address,), Ack(self._ctx.name, message.number, lag))
+        sender.lag = message.lag / 1000
+        if sender is self._round.expected:
+            self._round = replace(self._round, expected=None)
+            if not self._round.pings:
+                self._over = self._round.number
+                self.schedule()
+        self._ctx.send((sender.address,), Ack(self._ctx.name, message.number, self._own_lag()))
 
     def handle_ack(self, message: Ack) -> bool:
         """Whether it answers one of our own probes, or one we make for somebody else."""
@@ -305,12 +362,21 @@ class Prober:
                     self._run(number, errand)
             self._reschedule()
         if now >= self._next_probe:
-            self._probed = self._planned
-            target = self._planned[1]
+            self._act()
+        elif now >= self._plan_at:
+            self.schedule()
+
+    def _act(self) -> None:
+        """Probe whom this round asks us to, and then, or else, whoever was to ping us and did not."""
+        done = self._round
+        for target in done.pings or (done.expected,):
             if target is not None and self._worth_asking(target) and not self.suspended:
                 self._probe(target)
-            self.schedule()
-        elif now >= self._plan_at:
+        if done.pings and done.expected is not None:
+            self._round = replace(done, pings=())
+            self._next_probe = self._ctx.now.mono + PATIENCE
+        else:
+            self._over = done.number
             self.schedule()
 
     def postpone(self, seconds: float) -> None:
@@ -326,8 +392,11 @@ class Prober:
         record = target.record() if target.status != ALIVE else None
         self._ctx.send(
             (target.address,),
-            Ping(self._ctx.name, number, target.name, record, *self._ctx.hashes()),
+            Ping(self._ctx.name, number, target.name, record, *self._ctx.hashes(), self._own_lag()),
         )
+
+    def _own_lag(self) -> int:
+        return int(max(self.lag, self._ctx.lag) * 1000)
 
     def _probe(self, target: Member) -> None:
         number = self._next_number()

@@ -80,10 +80,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "fsync"
     probe_interval: Annotated[
         int, Meta(ge=10, le=60_000, description="ms between failure-detector probes of one agent")
-    ] = 600
+    ] = 500
     suspicion_timeout: Annotated[
         int, Meta(ge=10, le=600_000, description="ms a confirmed suspect has to refute")
-    ] = 900
+    ] = 850
     max_agents: Annotated[int, Meta(ge=1, le=10_000, description="agents the swarm admits")] = 1000
 
 

@@ -24,6 +24,8 @@ from gossipswarm_agent.runtime.transport import Transport
 
 LATE_SECONDS: Final = 0.02
 """A tick later than this drains the sockets first: the answer that a timeout is about may lie there."""
+STALE_SECONDS: Final = 0.03
+"""A deadline that moved this much further off has its timer set anew: waking for nothing costs several times that."""
 DRAINS_BEFORE_TICK: Final = 16
 PAUSE_AFTER_DEFECT: Final = 1.0
 
@@ -125,7 +127,8 @@ class Driver:
         effects = self.node.handle(event, now)
         if effects:
             self._carry_out(effects)
-        if self.node.deadline < self._timer_serves:
+        deadline = self.node.deadline
+        if deadline < self._timer_serves or deadline > self._timer_serves + STALE_SECONDS:
             self._keep_deadline(now.mono)
 
     def _carry_out(self, effects: list[Effect]) -> None:
