@@ -11,7 +11,7 @@ AGENT_IMAGE ?= gossipswarm-agent:$(VERSION)
 BASE_IMAGE ?=
 DOCKER_BUILD ?= docker build
 
-.PHONY: help setup demo demo-down test lint fmt bench fuzz docs manifests images e2e-smoke lock clean
+.PHONY: help setup demo demo-down test lint fmt bench fuzz docs manifests images e2e e2e-smoke lock clean
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ images: ## Build OPERATOR_IMAGE and AGENT_IMAGE, FROM BASE_IMAGE if it is set, w
 
 e2e-smoke: $(STAMP) ## Install, use, upgrade and remove everything on the cluster E2E_CONTEXT; see e2e/settings.py
 	@$(BIN)/python -m e2e.smoke
+
+e2e: $(STAMP) ## Every story on a kind cluster, its own or E2E_CONTEXT; what failed is laid out in e2e/failures
+	@$(BIN)/python -m pytest e2e
 
 lock: ## Resolve the dependencies again and write the hashes
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from gossipswarm_client import Client, GossipSwarmError
 
@@ -19,7 +20,7 @@ TOKEN = Path("/tokens/write").read_text("utf-8").strip()
 PAUSE = 0.02
 WRITE_EVERY = 0.2
 
-seen = {
+seen: dict[str, Any] = {
     "reads": 0,
     "failed_reads": 0,
     "twice_failed_reads": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from e2e.cluster import Cluster, Failed, Object
@@ -56,7 +57,7 @@ class Watcher:
 
     def __init__(self, cluster: Cluster, namespace: str, swarm: str, image: str) -> None:
         self.rollout = Rollout(image)
-        self._list = lambda: cluster.find(
+        self._list: Callable[[], list[Object]] = lambda: cluster.find(
             namespace, "pods", f"gossipswarm.io/swarm={swarm},gossipswarm.io/role=agent"
         )
         self._stopped = threading.Event()
