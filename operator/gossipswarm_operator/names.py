@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 SWARM_LABEL: Final = f"{GROUP}/swarm"
 REGION_LABEL: Final = f"{GROUP}/region"
 ROLE_LABEL: Final = f"{GROUP}/role"
+PARTITION_LABEL: Final = f"{GROUP}/partition"
+"""On everything that holds a cut: the SwarmPartition that it is of. It is found by this when no operator runs."""
 AGENT_ROLE: Final = "agent"
 REVISION_LABEL: Final = "controller-revision-hash"
 """Set on pods by the StatefulSet controller."""
@@ -43,6 +46,19 @@ DRAIN_ANNOTATION: Final = f"{GROUP}/drain-since"
 """On a pod that is to go: since when its agent is asked to hand over, RFC 3339."""
 DRAINED_ANNOTATION: Final = f"{GROUP}/drained-until"
 """On a pod that is to go: until when its agent takes no writes, others holding all of its own, RFC 3339."""
+
+INJECT_LABEL: Final = f"{GROUP}/inject"
+"""On a pod: the swarm whose sidecar it asks for."""
+NO_INJECTION: Final = "false"
+PROJECT_ANNOTATION: Final = f"{GROUP}/project"
+PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes"
+SIDECAR_REGION_ANNOTATION: Final = f"{GROUP}/region"
+ACCESS_ANNOTATION: Final = f"{GROUP}/access"
+RELOAD_SIGNAL_ANNOTATION: Final = f"{GROUP}/reload-signal"
+RELOAD_URL_ANNOTATION: Final = f"{GROUP}/reload-url"
+SIDECAR_RESOURCES_ANNOTATION: Final = f"{GROUP}/resources"
+SIDECAR: Final = "gossipswarm"
+"""The sidecar's container; its volumes' names begin so."""
 
 
 def labels(swarm: str, component: str, region: str | None = None) -> dict[str, str]:
@@ -103,6 +119,28 @@ def client_service(swarm: str) -> str:
 def config_map(swarm: str) -> str:
     """The ConfigMap with ``agent.yaml``."""
     return f"{swarm}-config"
+
+
+def cut_config_map(swarm: str) -> str:
+    """The ConfigMap with the cut that new agents are born into, while there is one."""
+    return f"{swarm}-cut"
+
+
+def cut_policy(swarm: str, partition: str, region: str) -> str:
+    """The NetworkPolicy of the side of a SwarmPartition that begins with ``region``."""
+    # Dots: no region's own policy can have this name.
+    return _shortened(f"{swarm}.{partition}.{region}", 253)
+
+
+def label_value(*names: str) -> str:
+    """Names as the value of a label; those that are too long together end in a hash."""
+    return _shortened(".".join(names), 63)
+
+
+def _shortened(name: str, limit: int) -> str:
+    if len(name) <= limit:
+        return name
+    return f"{name[: limit - 9].rstrip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def keyring_secret(swarm: str) -> str:
