@@ -78,6 +78,7 @@ class Reader:
             clock.milliseconds(newest.clock),
             agent_of(newest.origin),
             found.contested or any(policies.is_open(rows) for _, rows in found.visible),
+            f"{newest.origin}:{newest.sequence}",
         )
 
     def summary(self, key: str) -> Summary:
@@ -100,6 +101,7 @@ class Reader:
             clock.milliseconds(winner.clock),
             agent_of(winner.origin),
             self.policies.is_open(rows) or self.contest(key, contests) is not None,
+            f"{winner.origin}:{winner.sequence}",
         )
 
     def leaves(self, prefix: str, after: str = "") -> Iterator[str]:

@@ -20,6 +20,8 @@ class Reading(msgspec.Struct, frozen=True):
     """Agent whose write is the newest below the key."""
     conflict: bool
     """Concurrent writes were decided by policy and nobody has written since."""
+    dot: str
+    """``origin:sequence`` of the newest write that is visible below the key."""
 
 
 class WriteResult(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from gossipswarm_agent.core.frames import Address
 from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.receipts import Convergence
 from gossipswarm_agent.core.results import Reading, WriteResult
+from gossipswarm_agent.project.projector import Projector
 from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, Seed
 from gossipswarm_agent.runtime.departure import Departure
@@ -81,6 +82,7 @@ class Agent:
         journal: AnyJournal,
         recovery: Recovery,
         rng: random.Random,
+        executor: Executor | None,
     ) -> None:
         """Use ``start``."""
         self.config = config
@@ -100,6 +102,8 @@ class Agent:
         # Not the incarnation: a restored disk may use one again, with other changes.
         stream = f"{self.started_ms:x}{secrets.token_hex(4)}"
         self._watchers = Watchers(stream, node.change, self._leaves)
+        self.projector = Projector(config, node, executor)
+        """Parts of the state that are kept as files."""
         self._driver.on_changed = self._note_changes
         self._subscribers: list[Callable[[Notify], None]] = []
         self._writes = Writes(self._driver)
@@ -147,7 +151,7 @@ class Agent:
             rng = random.Random(secrets.randbits(64))
             restore = functools.partial(restored_node, config, settings, recovery, sockets, rng)
             node = await loop.run_in_executor(executor, restore)
-            agent = cls(config, node, keys, journal, recovery, rng)
+            agent = cls(config, node, keys, journal, recovery, rng, executor)
             undo.push_async_callback(agent._driver.close)
             transport = agent._make_transport(sockets)
             undo.push_async_callback(transport.close)
@@ -156,6 +160,7 @@ class Agent:
             if hooks:
                 agent.hooks = HookRunner(agent, hooks)
             await agent.set_peers(config.seeds, config.declared)
+            agent.projector.start(lambda: agent._uncaught is None)
             undo.pop_all()
         _log.info(
             "agent started",
@@ -216,6 +221,7 @@ class Agent:
         if self.hooks is not None:
             await self.hooks.close()
         await self._recorder.close()
+        await self.projector.close()
         if self._seeds is not None:
             await self._seeds.close()
         if leave:
@@ -332,6 +338,10 @@ class Agent:
     def unreadiness(self) -> str | None:
         """Why this agent is not ready, in words; None = it is."""
         return unreadiness(self, self._declared)
+        return self._uncaught or self.projector.unreadiness
+
+    @property
+    def _uncaught(self) -> str | None:
 
     async def set_peers(self, seeds: Sequence[Seed], declared: dict[str, str] | None) -> None:
         """Where to look for the swarm from now on, and who ought to be in it."""
@@ -421,6 +431,7 @@ class Agent:
         self.partitions.note_changes(keys)
         self._watchers.publish(keys)
         self._recorder.changed(keys)
+        self.projector.changed(keys)
 
     def _announce(self, notice: Notify) -> None:
         self.partitions.observe(notice)

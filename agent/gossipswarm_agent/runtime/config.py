@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from gossipswarm_agent.project.projections import Projection
+
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says what is wrong, what is expected and what to do."""
@@ -60,6 +62,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Largest UDP payload in bytes; larger messages go by TCP."""
     hooks: Path | None = None
     """File that says what to do when something happens."""
+    project: list[Projection] = []
+    """Parts of the state that are kept as files."""
     drop_regions: list[str] = []
     """Regions cut off from the first packet on, both ways (a partition that this agent is born into)."""
     drop_inbound: list[str] = []

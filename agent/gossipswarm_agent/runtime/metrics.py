@@ -90,6 +90,7 @@ class Metrics(Collector):
         yield from self._members()
         yield from self._durations()
         yield from self._process()
+        yield from self._agent.projector.collect()
 
     # --- by concern -------------------------------------------------------------------------------
 
