@@ -1,0 +1,60 @@
+"""A SwarmPartition of a story."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e2e.cluster import Cluster, Object, until
+from e2e.swarm import Swarm
+
+LABELS = "gossipswarm.io/swarm={swarm},gossipswarm.io/partition"
+
+
+class Cut:
+    """A SwarmPartition by its name."""
+
+    def __init__(self, swarm: Swarm, name: str = "drill") -> None:
+        self.swarm = swarm
+        self.name = name
+        self._cluster: Cluster = swarm.cluster
+        self._namespace = swarm.namespace
+
+    def make(self, *groups: list[str], **more: Any) -> None:
+        """Order it: each group hears itself."""
+        self._cluster.apply(
+            self._namespace,
+            {
+                "apiVersion": "gossipswarm.io/v1alpha1",
+                "kind": "SwarmPartition",
+                "metadata": {"name": self.name},
+                "spec": {"swarmRef": {"name": self.swarm.name}, "groups": list(groups), **more},
+            },
+        )
+
+    def wait(self, condition: str, seconds: int = 60) -> None:
+        """Wait for a condition to be True."""
+        self._cluster.wait(self._namespace, f"swarmpartition/{self.name}", condition, seconds)
+
+    def get(self) -> Object:
+        """The SwarmPartition."""
+        return self._cluster.get(self._namespace, "swarmpartition", self.name)
+
+    def condition(self, kind: str) -> Object:
+        """One of its conditions; empty where it has none of that type."""
+        conditions = self.get().get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == kind), {})
+
+    def delete(self) -> None:
+        """Delete it, and wait until it is gone."""
+        self._cluster.kubectl(
+            "-n", self._namespace, "delete", f"swarmpartition/{self.name}", "--timeout=60s"
+        )
+
+    def policies(self) -> list[Object]:
+        """NetworkPolicies that hold cuts of the swarm."""
+        selector = LABELS.format(swarm=self.swarm.name)
+        return self._cluster.find(self._namespace, "networkpolicies", selector)
+
+    def healed(self, seconds: float = 60) -> None:
+        """Wait until its policies are gone."""
+        until("no policy of the cut is left", lambda: not self.policies() or None, seconds)
