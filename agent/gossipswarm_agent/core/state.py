@@ -61,6 +61,7 @@ from gossipswarm_agent.core.reading import Reader
 from gossipswarm_agent.core.resolution import Policies
 from gossipswarm_agent.core.results import Change, Reading, WriteResult
 from gossipswarm_agent.core.store import Store
+from gossipswarm_agent.core.supply import Supply
 from gossipswarm_agent.core.tombstones import Tombstones
 from gossipswarm_agent.core.undurable import Undurable
 from gossipswarm_agent.core.versions import VersionVector
@@ -93,6 +94,7 @@ class State:
         self._reader = Reader(self._store, Policies(ctx.settings), self._store.hashes)
         self._tombstones = Tombstones(self._store)
         self._undurable = Undurable()
+        self.supply = Supply(self._store, self._dots, self._undurable)
         self._is_damaged = False
         """Parts of the journal were lost."""
         self._restored_sequence = 0
@@ -237,6 +239,7 @@ class State:
         applied = self.apply(batch)
         if not missing:
             return applied
+        self.supply.mended += 1
         found = from_rows(sorted(missing, key=dot_of), batch.sender)
         changed, losses = self._insert(found)
         new = [found] if applied.batch is None else [applied.batch, found]
@@ -261,7 +264,7 @@ class State:
         Dots that this agent has not seen itself are left out.
         """
         known = self.vector.known(ranges)
-        rows = self._durable_rows(known)
+        rows = self.supply.rows(known)
         claims = without_rows(known, rows)
         rest = Extract(
             claims=claims,
@@ -269,16 +272,6 @@ class State:
             collected=self._tombstones.among(claims),
         )
         return extracts(encoded_parts(rows, self._ctx.name, limit_bytes), rest)
-
-    def _durable_rows(self, known: Ranges) -> list[Row]:
-        """Current rows of these dots, and those that only writes have replaced which are not durable yet."""
-        rows = self._dots.rows(known)
-        replaced = [row for row in self._undurable.replaced() if is_within(row, known)]
-        if replaced:
-            rows = sorted(
-                {(row.key, *row.dot): row for row in [*rows, *replaced]}.values(), key=dot_of
-            )
-        return rows
 
     @property
     def state_hash(self) -> int:
@@ -299,7 +292,7 @@ class State:
         ``limit_bytes``."""
         # Whole writes, also where one has leaves in other buckets: the receiver may not know them yet.
         dots = dots_in_buckets(self._store, buckets)
-        rows = self._durable_rows(self.vector.known(dots))
+        rows = self.supply.rows(self.vector.known(dots))
         return ([body] for body in encoded_parts(rows, self._ctx.name, limit_bytes))
 
     def reconcile(
@@ -326,6 +319,7 @@ class State:
                 self._store.remove(key, gone)
                 self._tombstones.note(gone)
                 changed.append(key)
+        self.supply.mended += bool(changed)
         return changed
 
     # --- tombstones -------------------------------------------------------------------------------
@@ -337,6 +331,10 @@ class State:
             How many.
         """
         return self._tombstones.collect(floor, limit)
+
+    def lost_among(self, claims: Ranges) -> bool:
+        """Whether one of these dots may be of a tombstone that was collected here."""
+        return self._tombstones.among(claims)
 
     def collected_beyond(self, seen: dict[str, int]) -> bool:
         """Whether somebody who has seen this much may hold what a tombstone deleted that was collected here."""
@@ -477,6 +475,7 @@ class State:
         highest = max(self.sequence, self.vector.highest(old))
         reused = self._dots.rows({old: [(start, highest)]}) if highest >= start else []
         self._undurable.clear()
+        self.supply.mended += 1
         self.vector.truncate(old, start - 1)
         self._tombstones.forget_above(old, start - 1)
         self.origin, self.sequence, self._restored_sequence = new_origin, 0, 0

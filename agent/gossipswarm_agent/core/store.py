@@ -64,6 +64,21 @@ class Chunk:
             deleted = self._deleted = frozenset(self.batch.deleted)
         return deleted
 
+    def row(self, index: int) -> Row:
+        """One of its rows, current or not."""
+        batch = self.batch
+        origins, sequences = self.dots
+        return Row(
+            batch.keys[index],
+            batch.values[index],
+            origins[index],
+            sequences[index],
+            batch.clocks[index],
+            batch.contexts.get(index, NO_CONTEXT) if batch.contexts else NO_CONTEXT,
+            batch.versions.get(index, 1) if batch.versions else 1,
+            bool(batch.deleted) and index in self.deleted,
+        )
+
 
 class Outcome(msgspec.Struct, gc=False):
     """What an insertion did."""
@@ -117,20 +132,7 @@ class Store:
 
     def row(self, pointer: int) -> Row:
         """The row a pointer stands for."""
-        chunk = self.chunks[pointer >> INDEX_BITS]
-        index = pointer & _INDEX_MASK
-        batch = chunk.batch
-        origins, sequences = chunk.dots
-        return Row(
-            batch.keys[index],
-            batch.values[index],
-            origins[index],
-            sequences[index],
-            batch.clocks[index],
-            batch.contexts.get(index, NO_CONTEXT) if batch.contexts else NO_CONTEXT,
-            batch.versions.get(index, 1) if batch.versions else 1,
-            bool(batch.deleted) and index in chunk.deleted,
-        )
+        return self.chunks[pointer >> INDEX_BITS].row(pointer & _INDEX_MASK)
 
     def lacks(self, row: Row) -> bool:
         """Whether a row, if it was here before, went for no good reason: nothing here covers it, and it is no

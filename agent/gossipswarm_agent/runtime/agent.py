@@ -11,9 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from typing import Self
-
-import msgspec
+from typing import TYPE_CHECKING, Self
 
 from gossipswarm_agent.core.comparison import Report
 from gossipswarm_agent.core.effects import Notify
@@ -32,11 +30,11 @@ from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.receipts import Convergence
 from gossipswarm_agent.core.results import Reading, WriteResult
 from gossipswarm_agent.project.projector import Projector
-from gossipswarm_agent.runtime.commits import AnyJournal
+from gossipswarm_agent.runtime.commits import AnyJournal, JournalStatus
 from gossipswarm_agent.runtime.config import AgentConfig, Seed
 from gossipswarm_agent.runtime.departure import Departure
 from gossipswarm_agent.runtime.driver import Driver, read_clocks
-from gossipswarm_agent.runtime.drops import DropList
+from gossipswarm_agent.runtime.drops import CONFIGURED, DropList
 from gossipswarm_agent.runtime.hooks import HookRunner
 from gossipswarm_agent.runtime.hooks_file import load_hooks
 from gossipswarm_agent.runtime.journal import JournalError, Recovery
@@ -52,23 +50,12 @@ from gossipswarm_agent.runtime.transport import Transport
 from gossipswarm_agent.runtime.watch import Watcher, Watchers, covers
 from gossipswarm_agent.runtime.writes import Writes
 
+if TYPE_CHECKING:
+    from gossipswarm_agent.edge.hub import Edges
+
 Unsubscribe = Callable[[], None]
 
 _log = logging.getLogger(__name__)
-
-
-class JournalStatus(msgspec.Struct, frozen=True):
-    """How the journal is doing."""
-
-    bytes: int
-    records: int
-    """Records appended since the start."""
-    fsync_p99_ms: float
-    """Over the last few hundred syncs; 0 = there was none."""
-    snapshots: int
-    failures: int
-    trouble: str | None
-    """Why it does not hold everything at the moment."""
 
 
 class Agent:
@@ -122,6 +109,8 @@ class Agent:
         self._subscribers.append(self.metrics.observe_notice)
         self.partitions = PartitionLog(node, self._healed)
         """Partitions that this agent lived through."""
+        self.edges: Edges | None = None
+        """Edges that follow this agent; None = there was none yet."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -191,6 +180,7 @@ class Agent:
             both.union(config.drop_inbound),
             both.union(config.drop_outbound),
             config.drop_expires_ms,
+            CONFIGURED if both or config.drop_inbound or config.drop_outbound else None,
         )
         transport.set_drops(drops, read_clocks().wall)
         return transport
@@ -220,8 +210,8 @@ class Agent:
         self.departure.close()
         if self.hooks is not None:
             await self.hooks.close()
-        await self._recorder.close()
         await self.projector.close()
+        await self._recorder.close()
         if self._seeds is not None:
             await self._seeds.close()
         if leave:
@@ -263,6 +253,15 @@ class Agent:
     def read(self, key: str) -> Reading | None:
         """The visible value of a key; None if there is nothing at or below it."""
         return self.node.read(key)
+
+    def list_keys(self, prefix: str, limit: int, after: str = "") -> list[str]:
+        """Keys of visible leaves at and below a prefix that come after ``after``, in order."""
+        return self.node.state.keys(prefix, limit, after)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether writes are refused here by order."""
+        return self.node.parameters.degraded
 
     def watch(self, prefix: str, since: str | None) -> Watcher:
         """Changes at or below ``prefix`` from now on (None), or from the change with the id ``since`` on.
@@ -337,11 +336,11 @@ class Agent:
     @property
     def unreadiness(self) -> str | None:
         """Why this agent is not ready, in words; None = it is."""
-        return unreadiness(self, self._declared)
         return self._uncaught or self.projector.unreadiness
 
     @property
     def _uncaught(self) -> str | None:
+        return unreadiness(self, self._declared)
 
     async def set_peers(self, seeds: Sequence[Seed], declared: dict[str, str] | None) -> None:
         """Where to look for the swarm from now on, and who ought to be in it."""
@@ -430,8 +429,8 @@ class Agent:
     def _note_changes(self, keys: tuple[str, ...]) -> None:
         self.partitions.note_changes(keys)
         self._watchers.publish(keys)
-        self._recorder.changed(keys)
         self.projector.changed(keys)
+        self._recorder.changed(keys)
 
     def _announce(self, notice: Notify) -> None:
         self.partitions.observe(notice)
@@ -471,16 +470,7 @@ class Agent:
     @property
     def journal_status(self) -> JournalStatus:
         """How the journal is doing."""
-        commits = self._driver.commits
-        syncs = sorted(self._journal.fsync_seconds)
-        return JournalStatus(
-            bytes=self._journal.bytes,
-            records=commits.records,
-            fsync_p99_ms=1000 * syncs[int(0.99 * (len(syncs) - 1))] if syncs else 0.0,
-            snapshots=commits.snapshots,
-            failures=commits.failures,
-            trouble=None if commits.trouble is None else str(commits.trouble),
-        )
+        return self._driver.commits.status()
 
     @property
     def journal(self) -> AnyJournal:

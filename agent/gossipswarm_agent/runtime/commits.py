@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
+import msgspec
+
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import Durable, Event, JournalFailed
 from gossipswarm_agent.runtime.journal import DiskFull, Journal, JournalError, MemoryJournal
@@ -30,6 +32,20 @@ RETRY_SECONDS: Final = 5.0
 """Pause between attempts to make a journal whole that could not take everything."""
 
 _log = logging.getLogger(__name__)
+
+
+class JournalStatus(msgspec.Struct, frozen=True):
+    """How the journal is doing."""
+
+    bytes: int
+    records: int
+    """Records appended since the start."""
+    fsync_p99_ms: float
+    """Over the last few hundred syncs; 0 = there was none."""
+    snapshots: int
+    failures: int
+    trouble: str | None
+    """Why it does not hold everything at the moment."""
 
 
 class Commits:
@@ -139,6 +155,18 @@ class Commits:
             refusal = WriteRefused(503, "journal-failed", str(error), RETRY_SECONDS)
         if tokens:
             self._feed([JournalFailed(token, refusal) for token in tokens])
+
+    def status(self) -> JournalStatus:
+        """How the journal is doing."""
+        syncs = sorted(self._journal.fsync_seconds)
+        return JournalStatus(
+            bytes=self._journal.bytes,
+            records=self.records,
+            fsync_p99_ms=1000 * syncs[int(0.99 * (len(syncs) - 1))] if syncs else 0.0,
+            snapshots=self.snapshots,
+            failures=self.failures,
+            trouble=None if self.trouble is None else str(self.trouble),
+        )
 
     # --- snapshots --------------------------------------------------------------------------------
 

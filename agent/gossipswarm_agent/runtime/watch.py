@@ -120,6 +120,7 @@ class Watchers:
         self._recent: deque[str] = deque(maxlen=RECENT_KEPT)
         self._last = 0
         self._watchers: set[Watcher] = set()
+        self._followers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -172,6 +173,8 @@ class Watchers:
         number = self._last
         self._last += len(keys)
         self._recent.extend(keys)
+        for follower in self._followers:
+            follower()
         if not self._watchers:
             return
         for watcher in list(self._watchers):
@@ -181,6 +184,10 @@ class Watchers:
                     self.dropped += 1
                     self._watchers.discard(watcher)
                     break
+
+    def follow(self, callback: Callable[[], None]) -> None:
+        """Call this whenever something has changed, for as long as there are watchers."""
+        self._followers.append(callback)
 
     def forget(self, watcher: Watcher) -> None:
         """A watcher was closed."""
