@@ -158,5 +158,5 @@ def _refuse_overlaps(projections: Sequence[Projection]) -> None:
                 raise ValueError(f"{where} are both {later.path}; each needs a path of its own")
             outer, inner = sorted((earlier, later), key=lambda each: len(each.path))
             if inner.path.startswith(f"{outer.path}/"):
-                what = "the directory of another" if outer.format == "dir" else "below a file"
-                raise ValueError(f"{where} overlap: {inner.path} is in {what}, {outer.path}")
+                what = "in the directory of another" if outer.format == "dir" else "below a file"
+                raise ValueError(f"{where} overlap: {inner.path} is {what}, {outer.path}")

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from gossipswarm_agent.project.following import Follower
 from gossipswarm_agent.project.overlays import Reads
 from gossipswarm_agent.project.projections import Projection
-from gossipswarm_agent.project.receipts import Receipt, families
+from gossipswarm_agent.project.receipts import Counts, Receipt, families
 from gossipswarm_agent.project.writing import target
 
 LOOK_SECONDS: Final = 0.02
@@ -90,9 +90,14 @@ class Projector:
             follower.on_receipt = callback
 
     @property
+    def counts(self) -> list[Counts]:
+        """Receipt and figures of each projection, in the order of the configuration."""
+        return [follower.counts for follower in self._followers]
+
+    @property
     def receipts(self) -> list[Receipt]:
         """What is known of each projection, in the order of the configuration."""
-        return [follower.counts.receipt for follower in self._followers]
+        return [each.receipt for each in self.counts]
 
     @property
     def unreadiness(self) -> str | None:
@@ -115,7 +120,7 @@ class Projector:
 
     def collect(self) -> Iterator[Metric]:
         """Metrics of all projections."""
-        yield from families([follower.counts for follower in self._followers])
+        yield from families(self.counts)
 
     async def close(self) -> None:
         """Finish the writes that are under way. The files stay."""

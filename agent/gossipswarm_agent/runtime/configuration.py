@@ -23,6 +23,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from gossipswarm_agent.project.projections import Projection, parse_projections
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed, Tokens
 from gossipswarm_agent.runtime.suggestions import convert, did_you_mean
 
@@ -96,6 +97,10 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Opti
         ConfigError: something is unknown, missing or of no use; the message says where it stands.
         SystemExit: ``--help``, or flags that make no sense.
     """
+    project: Annotated[
+        list[dict[str, Any]],
+        _field("parts of the state to keep as files; JSON where there is only text"),
+    ] = []
     flags = vars(_parser().parse_args(arguments))
     named = flags.pop("config") or environment.get(CONFIG_VARIABLE)
     path = Path(named) if named else None
@@ -195,6 +200,8 @@ def _mapping(name: str, text: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
         if isinstance(value, dict):
+    if text.lstrip().startswith("[") and list in kinds:
+        return _objects(name, text)
             return value
         raise ConfigError(f"{name}: expected names and values")
     pairs = {}
@@ -228,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
         else:
             parser.add_argument(flag, help=text + default.replace("%", "%%"))
     return parser
+def _objects(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
+
+
 
 
 # --- from options to an agent ---------------------------------------------------------------------
@@ -285,6 +299,7 @@ def parse_seeds(seeds: Sequence[str]) -> list[Seed]:
             )
         parsed.append(Seed(found[2] or found[3], int(found[4]), found[1]))
     return parsed
+        project=read_projections(options),
 
 
 def read_keys(path: Path) -> list[bytes]:
@@ -327,3 +342,11 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+def read_projections(options: Options) -> list[Projection]:
+    """What is to be kept as files. Raises ConfigError."""
+    try:
+        return parse_projections(options.project)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
