@@ -22,6 +22,7 @@ from gossipswarm_agent.runtime import configuration
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import ConfigError
 from gossipswarm_agent.runtime.configuration import Options
+from gossipswarm_agent.runtime.drops import CONFIGURED
 from gossipswarm_agent.runtime.journal import JournalError
 from gossipswarm_agent.runtime.logs import log_to_stderr
 from gossipswarm_agent.runtime.ports import bind_api
@@ -112,12 +113,18 @@ async def _follow(path: Path | None, options: Options, agent: Agent, server: Ser
             latest, _ = configuration.load(sys.argv[1:], os.environ)
             seeds = configuration.parse_seeds(latest.seeds)
             renewed = configuration.read_tokens(latest)
+            cut = configuration.born_into(latest)
         except ConfigError as error:
             _log.error("the changed configuration is of no use", extra={"error": str(error)})
             continue
         if (latest.seeds, latest.declared) != (known.seeds, known.declared):
             await agent.set_peers(seeds, latest.declared)
             _log.info("peers as configured", extra={"seeds": latest.seeds})
+        # What it was born into may be lifted here as well; a running agent is cut off by those who ask it.
+        left = agent.drops.within(cut.regions, cut.until_ms)
+        if agent.drops.by == CONFIGURED and left != agent.drops:
+            agent.set_drops(left)
+            _log.info("cut off as configured", extra={"regions": sorted(left.inbound)})
         if renewed != tokens:
             server.set_tokens(renewed)
             _log.info("tokens as configured")
@@ -125,7 +132,7 @@ async def _follow(path: Path | None, options: Options, agent: Agent, server: Ser
 
 
 def _stamps(path: Path | None, options: Options) -> list[tuple[int, int] | None]:
-    files = (path, options.read_token_file, options.write_token_file)
+    files = (path, options.read_token_file, options.write_token_file, options.cut_file)
     return [None if file is None else _stamp(Path(file)) for file in files]
 
 

@@ -180,6 +180,8 @@ class AgentInfo(Document):
     sequence: int
     members_alive: int
     groups: list[list[str]]
+    cut_by: str | None
+    """Who had it drop what other regions send; None = it drops nothing."""
     degraded: bool
     settings_version: int
     newest_trace: dict[str, str] | None
@@ -324,3 +326,5 @@ class DropList(Document):
     inbound: list[str]
     outbound: list[str]
     until: str | None
+    by: str | None
+    """Who asked for it; None = nobody said."""

@@ -159,7 +159,8 @@ async def set_drop_list(call: Call) -> web.StreamResponse:
     agent = call.agent
     now = time.time_ns() // 1_000_000
     until = now + wanted.duration_ms if wanted.duration_ms is not None else None
-    agent.set_drops(DropList(frozenset(wanted.inbound), frozenset(wanted.outbound), until))
+    inbound, outbound = frozenset(wanted.inbound), frozenset(wanted.outbound)
+    agent.set_drops(DropList(inbound, outbound, until, wanted.by))
     return _json(_drop_list(agent))
 
 
@@ -169,6 +170,7 @@ def _drop_list(agent: Agent) -> types.DropList:
         inbound=sorted(drops.inbound),
         outbound=sorted(drops.outbound),
         until=timestamp(drops.until_ms) if drops.until_ms is not None else None,
+        by=drops.by,
     )
 
 

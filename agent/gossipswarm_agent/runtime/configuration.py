@@ -24,6 +24,7 @@ import yaml
 from msgspec import Meta
 
 from gossipswarm_agent.project.projections import Projection, parse_projections
+from gossipswarm_agent.runtime.birth_cut import BirthCut, read_birth_cut
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed, Tokens
 from gossipswarm_agent.runtime.suggestions import convert, did_you_mean
 
@@ -48,6 +49,10 @@ def _field(text: str, **limits: Any) -> Any:
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``gossipswarm-agent`` can be told."""
 
+    role: Annotated[
+        Literal["agent", "edge"],
+        _field("agent: gossips; edge: keeps a copy from an agent and passes writes on to it"),
+    ] = "agent"
     name: Annotated[str | None, _field("name of this agent (default: the host name)")] = None
     region: Annotated[str, _field("region it is in")]
     swarm: Annotated[str, _field("unique id of the swarm")]
@@ -72,6 +77,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         list[str],
         _field("where to find the swarm: host:port, region=host:port or region=srv:service"),
     ] = []
+    upstream: Annotated[
+        list[str], _field("edge: agents to copy from, by their API: host:port or srv:service")
+    ] = []
+    upstream_token_file: Annotated[
+        str | None, _field("edge: file with the token to show to agents, to read or to write")
+    ] = None
+    upstream_ca_file: Annotated[
+        str | None,
+        _field("edge: PEM authorities of the agents' certificates; makes it ask by https"),
+    ] = None
+    prefixes: Annotated[
+        list[str], _field("edge: keys to hold, with all below them (default: everything)")
+    ] = []
     declared: Annotated[
         dict[str, str] | None, _field("name=region of every agent that ought to exist")
     ] = None
@@ -79,7 +97,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     labels: Annotated[dict[str, str], _field("labels that members show")] = {}
     datagram_limit: Annotated[int, _field("largest UDP payload in bytes", ge=576, le=65_507)] = 1400
     hooks: Annotated[str | None, _field("file with what to do on events")] = None
+    project: Annotated[
+        list[dict[str, Any]],
+        _field("parts of the state to keep as files; JSON where there is only text"),
+    ] = []
     drop_regions: Annotated[list[str], _field("regions to be cut off from at the start")] = []
+    cut_file: Annotated[
+        str | None, _field("file with the cut that it is born into; none while there is no file")
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _field("least level that is logged")
     ] = "info"
@@ -97,10 +122,6 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Opti
         ConfigError: something is unknown, missing or of no use; the message says where it stands.
         SystemExit: ``--help``, or flags that make no sense.
     """
-    project: Annotated[
-        list[dict[str, Any]],
-        _field("parts of the state to keep as files; JSON where there is only text"),
-    ] = []
     flags = vars(_parser().parse_args(arguments))
     named = flags.pop("config") or environment.get(CONFIG_VARIABLE)
     path = Path(named) if named else None
@@ -179,6 +200,8 @@ def _from_text(name: str, text: str) -> Any:
     kinds = _kinds(name)
     if dict in kinds:
         return _mapping(name, text)
+    if text.lstrip().startswith("[") and list in kinds:
+        return _objects(name, text)
     if list in kinds:
         return [part.strip() for part in text.split(",") if part.strip()]
     if bool in kinds:
@@ -200,8 +223,6 @@ def _mapping(name: str, text: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
         if isinstance(value, dict):
-    if text.lstrip().startswith("[") and list in kinds:
-        return _objects(name, text)
             return value
         raise ConfigError(f"{name}: expected names and values")
     pairs = {}
@@ -212,6 +233,13 @@ def _mapping(name: str, text: str) -> dict[str, Any]:
         # Labels and regions are text, whatever they look like; parameters have types.
         pairs[key.strip()] = yaml.safe_load(value) if name == "settings" else value.strip()
     return pairs
+
+
+def _objects(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -235,13 +263,6 @@ def _parser() -> argparse.ArgumentParser:
         else:
             parser.add_argument(flag, help=text + default.replace("%", "%%"))
     return parser
-def _objects(name: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
-
-
 
 
 # --- from options to an agent ---------------------------------------------------------------------
@@ -258,6 +279,7 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
             f"host {options.host} is every address: say which one peers use by advertise"
         )
     keys = read_keys(Path(options.keys_file)) if options.keys_file is not None else None
+    cut = born_into(options)
     if keys is None and not options.plaintext:
         raise ConfigError("give keys_file, or plaintext if gossip is to be readable and forgeable")
     if keys is not None and options.plaintext:
@@ -277,10 +299,12 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
         seeds=parse_seeds(options.seeds),
         declared=options.declared,
         settings=options.settings,
+        project=read_projections(options),
         labels=options.labels,
         datagram_limit=options.datagram_limit,
         hooks=Path(options.hooks) if options.hooks is not None else None,
-        drop_regions=options.drop_regions,
+        drop_regions=cut.regions,
+        drop_expires_ms=cut.until_ms,
     )
 
 
@@ -299,7 +323,6 @@ def parse_seeds(seeds: Sequence[str]) -> list[Seed]:
             )
         parsed.append(Seed(found[2] or found[3], int(found[4]), found[1]))
     return parsed
-        project=read_projections(options),
 
 
 def read_keys(path: Path) -> list[bytes]:
@@ -314,6 +337,15 @@ def read_keys(path: Path) -> list[bytes]:
     if not keys:
         raise ConfigError(f"{path} holds no key")
     return keys
+
+
+def born_into(options: Options) -> BirthCut:
+    """The cut that the agent is born into. Raises ConfigError."""
+    if options.cut_file is None:
+        return BirthCut(options.drop_regions)
+    found = read_birth_cut(Path(options.cut_file), options.region)
+    regions = sorted({*options.drop_regions, *found.regions})
+    return BirthCut(regions, None if options.drop_regions else found.until_ms)
 
 
 def read_tokens(options: Options) -> Tokens | None:
@@ -336,12 +368,6 @@ def _token(name: str, path: str | None) -> str | None:
     return token
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 def read_projections(options: Options) -> list[Projection]:
     """What is to be kept as files. Raises ConfigError."""
     try:
@@ -350,3 +376,9 @@ def read_projections(options: Options) -> list[Projection]:
         raise ConfigError(str(error)) from None
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -7,7 +7,7 @@ regions apart.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -17,6 +17,8 @@ from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.core.messages import Join
 
 SOURCES_KEPT: Final = 4096
+CONFIGURED: Final = "configuration"
+"""Who asked for the cut that an agent is born into."""
 
 
 class DropList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +28,16 @@ class DropList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outbound: frozenset[str] = frozenset()
     until_ms: int | None = None
     """Wall clock in ms at which the cut ends by itself; None = when somebody ends it."""
+    by: str | None = None
+    """Who asked for it, so that whoever finds it knows whether it is his to end; None = nobody said."""
+
+    def __bool__(self) -> bool:
+        return bool(self.inbound or self.outbound)
+
+    def within(self, regions: Collection[str], until_ms: int | None) -> DropList:
+        """What is left of it if nothing but these regions may be cut off, and not for longer than that."""
+        inbound, outbound = self.inbound.intersection(regions), self.outbound.intersection(regions)
+        return DropList(inbound, outbound, until_ms, self.by if inbound or outbound else None)
 
 
 def sender_of(body: bytes) -> str | None:

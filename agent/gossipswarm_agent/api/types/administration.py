@@ -92,6 +92,7 @@ class DropList(Body, frozen=True):
     inbound: list[str]
     outbound: list[str]
     until: Timestamp | None
+    by: Annotated[str | None, Meta(description="who asked for it")]
 
 
 class DropRequest(Body, frozen=True):
@@ -100,6 +101,10 @@ class DropRequest(Body, frozen=True):
     inbound: list[str] = msgspec.field(default_factory=list)
     outbound: list[str] = msgspec.field(default_factory=list)
     duration_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
+    by: (
+        Annotated[str, Meta(max_length=63, description="who asks, for those who find it later")]
+        | None
+    ) = None
 
 
 class Released(Body, frozen=True):
