@@ -24,7 +24,6 @@ import yaml
 from msgspec import Meta
 
 from gossipswarm_agent.project.projections import Projection, parse_projections
-from gossipswarm_agent.runtime.birth_cut import BirthCut, read_birth_cut
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed, Tokens
 from gossipswarm_agent.runtime.suggestions import convert, did_you_mean
 
@@ -49,10 +48,6 @@ def _field(text: str, **limits: Any) -> Any:
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``gossipswarm-agent`` can be told."""
 
-    role: Annotated[
-        Literal["agent", "edge"],
-        _field("agent: gossips; edge: keeps a copy from an agent and passes writes on to it"),
-    ] = "agent"
     name: Annotated[str | None, _field("name of this agent (default: the host name)")] = None
     region: Annotated[str, _field("region it is in")]
     swarm: Annotated[str, _field("unique id of the swarm")]
@@ -77,19 +72,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         list[str],
         _field("where to find the swarm: host:port, region=host:port or region=srv:service"),
     ] = []
-    upstream: Annotated[
-        list[str], _field("edge: agents to copy from, by their API: host:port or srv:service")
-    ] = []
-    upstream_token_file: Annotated[
-        str | None, _field("edge: file with the token to show to agents, to read or to write")
-    ] = None
-    upstream_ca_file: Annotated[
-        str | None,
-        _field("edge: PEM authorities of the agents' certificates; makes it ask by https"),
-    ] = None
-    prefixes: Annotated[
-        list[str], _field("edge: keys to hold, with all below them (default: everything)")
-    ] = []
     declared: Annotated[
         dict[str, str] | None, _field("name=region of every agent that ought to exist")
     ] = None
@@ -102,9 +84,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _field("parts of the state to keep as files; JSON where there is only text"),
     ] = []
     drop_regions: Annotated[list[str], _field("regions to be cut off from at the start")] = []
-    cut_file: Annotated[
-        str | None, _field("file with the cut that it is born into; none while there is no file")
-    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _field("least level that is logged")
     ] = "info"
@@ -279,7 +258,6 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
             f"host {options.host} is every address: say which one peers use by advertise"
         )
     keys = read_keys(Path(options.keys_file)) if options.keys_file is not None else None
-    cut = born_into(options)
     if keys is None and not options.plaintext:
         raise ConfigError("give keys_file, or plaintext if gossip is to be readable and forgeable")
     if keys is not None and options.plaintext:
@@ -303,8 +281,7 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
         labels=options.labels,
         datagram_limit=options.datagram_limit,
         hooks=Path(options.hooks) if options.hooks is not None else None,
-        drop_regions=cut.regions,
-        drop_expires_ms=cut.until_ms,
+        drop_regions=options.drop_regions,
     )
 
 
@@ -339,15 +316,6 @@ def read_keys(path: Path) -> list[bytes]:
     return keys
 
 
-def born_into(options: Options) -> BirthCut:
-    """The cut that the agent is born into. Raises ConfigError."""
-    if options.cut_file is None:
-        return BirthCut(options.drop_regions)
-    found = read_birth_cut(Path(options.cut_file), options.region)
-    regions = sorted({*options.drop_regions, *found.regions})
-    return BirthCut(regions, None if options.drop_regions else found.until_ms)
-
-
 def read_tokens(options: Options) -> Tokens | None:
     """Tokens of the API, if any is asked for. Raises ConfigError."""
     read, write = (
@@ -368,6 +336,12 @@ def _token(name: str, path: str | None) -> str | None:
     return token
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 def read_projections(options: Options) -> list[Projection]:
     """What is to be kept as files. Raises ConfigError."""
     try:
@@ -376,9 +350,3 @@ def read_projections(options: Options) -> list[Projection]:
         raise ConfigError(str(error)) from None
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
