@@ -198,3 +198,5 @@ class Drained(msgspec.Struct, frozen=True):
 
     holders: list[str]
     until: str | None
+    full_ms: float | None = None
+    """How long it took until every agent had it; None = not every agent has."""

@@ -45,10 +45,12 @@ CONNECT_SECONDS: Final = 2.0
 BATCH_SECONDS: Final = 30.0
 """A megabyte of values, journalled."""
 COMPARE_SECONDS: Final = 30.0
-CONCURRENT_REQUESTS: Final = 32
+CONCURRENT_REQUESTS: Final = 256
 """Of one operator, over all agents: a further request waits."""
 MAX_ANSWER_BYTES: Final = 32 << 20
 NOT_MODIFIED: Final = 304
+ASKED_AT_ONCE: Final = 64
+"""Of one swarm: agents that are slow to answer do not keep those of other swarms waiting."""
 
 _NDJSON: Final = "application/x-ndjson"
 _JSON: Final = "application/json"
@@ -205,7 +207,7 @@ class AgentsApi:
 
     async def keyring(self, agent: AgentAddress) -> list[str]:
         """Ids of the keys the agent holds, the one that seals first."""
-        return await self._keyring(agent, {"action": "list"})
+        return (await self._get(agent, "/v1/admin/keyring", _Keyring)).keys
 
     async def install_key(self, agent: AgentAddress, key: str) -> list[str]:
         """Make the agent accept a key (32 bytes in base64); the ids it holds then."""
@@ -322,20 +324,27 @@ class AgentsApi:
 
 
 async def ask_all(
-    agents: Iterable[AgentAddress], ask: Callable[[AgentAddress], Awaitable[T]]
+    agents: Iterable[AgentAddress],
+    ask: Callable[[AgentAddress], Awaitable[T]],
+    *,
+    at_once: int = ASKED_AT_ONCE,
 ) -> dict[str, T | AgentError]:
-    """Ask every agent at a time; what each answered, or its error, by the agent's name."""
-
-    async def one(agent: AgentAddress) -> T | AgentError:
-        try:
-            return await ask(agent)
-        except AgentError as error:
-            return error
-
+    """Ask every agent, some at a time; what each answered, or its error, by the agent's name."""
     asked = list(agents)
+    found: dict[str, T | AgentError] = {}
+    left = iter(asked)
+
+    async def some() -> None:
+        for agent in left:
+            try:
+                found[agent.name] = await ask(agent)
+            except AgentError as error:
+                found[agent.name] = error
+
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(agent)) for agent in asked]
-    return {agent.name: task.result() for agent, task in zip(asked, tasks, strict=True)}
+        for _ in range(min(at_once, len(asked))):
+            group.create_task(some())
+    return {agent.name: found[agent.name] for agent in asked}
 
 
 def _state_path(key: str) -> str:

@@ -12,7 +12,8 @@ from gossipswarm_operator.observed import Observed
 class Convergence(msgspec.Struct, frozen=True):
     """The answer, a reason for programs and one for people. ``agreeing`` agents hold the commonest state."""
 
-    holds: bool
+    holds: bool | None
+    """None: it cannot be told yet, and what was said before stays."""
     reason: str
     message: str
     agreeing: int
@@ -45,9 +46,10 @@ def assess(observed: Observed, expected: Collection[str]) -> Convergence:
     if len({info.state_hash for info in here.values()}) == 1:
         return Convergence(True, "StatesEqual", f"all {len(here)} agents hold the same", agreeing)
     if observed.delivered:
-        message = "writes go on; every traced one is at every agent within seconds"
+        message = "writes go on, and come to every agent within seconds"
         return Convergence(True, "WritesDelivered", message, len(here))
-    return no("StatesDiffer", f"{agreeing} of {len(expected)} agents hold the same")
+    message = f"{agreeing} of {len(expected)} agents hold the same"
+    return Convergence(observed.delivered, "StatesDiffer", message, agreeing)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -88,6 +88,12 @@ def owned_selector(swarm: str) -> str:
     return f"{SWARM_LABEL}={swarm},{MANAGED_BY_LABEL}={MANAGER_NAME}"
 
 
+def is_owned(found: Mapping[str, Any], swarm: str) -> bool:
+    """Whether ``owned_selector`` selects an object."""
+    labels = found["metadata"].get("labels") or {}
+    return (labels.get(SWARM_LABEL), labels.get(MANAGED_BY_LABEL)) == (swarm, MANAGER_NAME)
+
+
 def selector_text(selector: Mapping[str, str]) -> str:
     """A label selector as ``kubectl -l`` takes it."""
     return ",".join(f"{name}={value}" for name, value in selector.items())

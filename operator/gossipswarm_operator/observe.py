@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from gossipswarm_operator import keyring, names
-from gossipswarm_operator.agent_documents import AgentAddress, AgentError, AgentInfo, agent_url
-from gossipswarm_operator.agents_api import AgentsApi, ask_all
+from gossipswarm_operator.agent_documents import AgentAddress, agent_url
+from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import (
     BUDGETS,
     BY_KIND,
@@ -26,11 +29,12 @@ from gossipswarm_operator.client import (
     KubeClient,
 )
 from gossipswarm_operator.drift import digest
+from gossipswarm_operator.inquiry import Inquiry
 from gossipswarm_operator.keyring import InvalidKeyring, Ring
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object, Observed, Pod, read_pod
+from gossipswarm_operator.probing import Knock, PolicyProbe, knock
 
-PROBE_SECONDS: Final = 1.0
 OWNED: Final = (
     STATEFUL_SETS,
     SERVICES,
@@ -43,61 +47,90 @@ OWNED: Final = (
 Identity = tuple[str, str]
 
 
-class Observer:
-    """Looks at swarms."""
+class _Known(msgspec.Struct):
+    """What is remembered of one swarm."""
 
-    def __init__(self, kube: KubeClient, agents: AgentsApi) -> None:
+    uid: str
+    inquiry: Inquiry
+    probe: PolicyProbe
+
+
+class Observer:
+    """Looks at swarms, one look at each at a time. ``clock`` gives seconds and never goes back."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        agents: AgentsApi,
+        *,
+        knock: Knock = knock,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kube = kube
         self._agents = agents
-        self._traces: dict[str, dict[str, str]] = {}
-        """By uid of a swarm: the newest traced write of each agent when it was last looked at."""
-        self._open: dict[str, bool] = {}
-        """By uid of a pod: whether its gossip port let us in."""
+        self._knock = knock
+        self._clock = clock
+        self._known: dict[tuple[str, str], _Known] = {}
 
     async def observe(self, swarm: Swarm) -> Observed:
         """Everything about a swarm. Raises ApiError if the API server did not say."""
-        objects, pods, claims = await self._cluster(swarm)
+        objects, policies, pods, claims = await self._cluster(swarm)
         tokens = _tokens(objects.get(("Secret", names.tokens_secret(swarm.name))))
         ring, ring_error = await self._ring(swarm, objects)
         missing, restart, ca = await self._references(swarm)
-        found = await self._ask(swarm, pods, tokens, ca)
-        silent = {name: e.detail for name, e in found.items() if isinstance(e, AgentError)}
-        infos = {name: info for name, info in found.items() if isinstance(info, AgentInfo)}
-        addresses = [a for a in _addresses(swarm, pods, tokens, ca) if a.name in infos]
+        known = self._remembered(swarm)
+        said = await known.inquiry.ask(swarm, _addresses(swarm, pods, tokens, ca), pods, ring)
+        answering = [pod for pod in pods if pod.name in said.infos]
+        closable = swarm.spec.network_policy.mode != "Disabled"
         return Observed(
             objects=objects,
             pods=tuple(pods),
             claims=claims,
-            agents=infos,
-            silent=silent,
-            keys=await self._keys(addresses) if swarm.encrypted else {},
-            settings=await self._settings(addresses, infos),
+            agents=said.infos,
+            silent=said.silent,
+            keys=said.keys,
+            settings=said.settings,
             ring=ring,
             ring_error=ring_error,
             tokens=tokens,
-            delivered=await self._delivered(swarm, addresses, infos),
-            gossip_port_open=await self._probe(swarm, pods, infos),
+            delivered=said.delivered,
+            gossip_port_open=await known.probe.gossip_port_open(answering, policies)
+            if closable
+            else None,
             missing=missing,
             restart=restart,
             creation_failures=await self._creation_failures(swarm, objects, pods),
         )
 
-    def forget(self, uid: str) -> None:
+    def forget(self, key: tuple[str, str]) -> None:
         """A swarm is gone."""
-        self._traces.pop(uid, None)
+        self._known.pop(key, None)
+
+    def _remembered(self, swarm: Swarm) -> _Known:
+        key = (swarm.namespace, swarm.name)
+        known = self._known.get(key)
+        if known is None or known.uid != swarm.uid:
+            inquiry = Inquiry(self._agents, self._clock)
+            known = _Known(swarm.uid, inquiry, PolicyProbe(self._knock, self._clock))
+            self._known[key] = known
+        return known
 
     # --- the cluster ------------------------------------------------------------------------------
 
     async def _cluster(
         self, swarm: Swarm
-    ) -> tuple[dict[Identity, Object], list[Pod], dict[str, Object]]:
+    ) -> tuple[dict[Identity, Object], str, list[Pod], dict[str, Object]]:
+        """What the swarm has, which NetworkPolicies there are, its pods, and its volume claims by name."""
         ours = names.owned_selector(swarm.name)
         agents = names.selector_text(names.agent_selector(swarm.name))
         async with asyncio.TaskGroup() as group:
             listed = [
                 group.create_task(self._kube.list_all(kind, swarm.namespace, labels=ours))
                 for kind in OWNED
+                if kind != NETWORK_POLICIES
             ]
+            # Those of others count as well: policies add up.
+            policies = group.create_task(self._kube.list_all(NETWORK_POLICIES, swarm.namespace))
             pods = group.create_task(self._kube.list_all(PODS, swarm.namespace, labels=agents))
             claims = group.create_task(
                 self._kube.list_all(VOLUME_CLAIMS, swarm.namespace, labels=agents)
@@ -111,6 +144,11 @@ class Observer:
             for task in listed
             for found in task.result()
         }
+        objects |= {
+            (NETWORK_POLICIES.kind, found["metadata"]["name"]): found
+            for found in policies.result()
+            if names.is_owned(found, swarm.name)
+        }
         for task in secrets:
             found = task.result()
             if found is not None:
@@ -118,6 +156,7 @@ class Observer:
         await self._strangers(swarm, objects)
         return (
             objects,
+            digest(sorted(_version(found) for found in policies.result())),
             [pod for found in pods.result() if (pod := read_pod(found)) is not None],
             {found["metadata"]["name"]: found for found in claims.result()},
         )
@@ -188,75 +227,6 @@ class Observer:
                 found[name] = str(max(failed, key=_last_seen).get("message", ""))
         return found
 
-    # --- the agents -------------------------------------------------------------------------------
-
-    async def _ask(
-        self,
-        swarm: Swarm,
-        pods: Sequence[Pod],
-        tokens: tuple[str, str] | None,
-        ca: str | None,
-    ) -> dict[str, AgentInfo | AgentError]:
-        found = await ask_all(_addresses(swarm, pods, tokens, ca), self._agents.info)
-        for name, info in found.items():
-            if isinstance(info, AgentInfo) and info.swarm != swarm.uid:
-                found[name] = AgentError(name, "it is an agent of another swarm")
-        return found
-
-    async def _keys(self, agents: Sequence[AgentAddress]) -> dict[str, tuple[str, ...]]:
-        found = await ask_all(agents, self._agents.keyring)
-        return {name: tuple(keys) for name, keys in found.items() if isinstance(keys, list)}
-
-    async def _settings(
-        self, agents: Sequence[AgentAddress], infos: Mapping[str, AgentInfo]
-    ) -> dict[str, Any] | None:
-        for agent in agents:
-            if infos[agent.name].ready:
-                try:
-                    return (await self._agents.config(agent)).settings
-                except AgentError:
-                    continue
-        return None
-
-    async def _delivered(
-        self, swarm: Swarm, agents: Sequence[AgentAddress], infos: Mapping[str, AgentInfo]
-    ) -> bool | None:
-        """Whether traced writes that we saw the last time are everywhere by now.
-
-        Only asked where agents hold different states, which while writes go on is always so.
-        """
-        before = self._traces.get(swarm.uid, {})
-        self._traces[swarm.uid] = {
-            name: info.newest_trace.dot for name, info in infos.items() if info.newest_trace
-        }
-        if len({info.state_hash for info in infos.values()}) < 2:
-            return None
-        asked = [agent for agent in agents if agent.name in before]
-
-        async def receipts(agent: AgentAddress) -> bool | None:
-            found = await self._agents.receipts(agent, before[agent.name])
-            return None if found is None else found.received >= found.agents
-
-        answers = await ask_all(asked, receipts)
-        known = [answer for answer in answers.values() if isinstance(answer, bool)]
-        return all(known) if known else None
-
-    async def _probe(
-        self, swarm: Swarm, pods: Sequence[Pod], infos: Mapping[str, AgentInfo]
-    ) -> bool | None:
-        """Knock once at the gossip port of one agent, where we must not be let in."""
-        if swarm.spec.network_policy.mode == "Disabled":
-            return None
-        for pod in pods:
-            if pod.uid in self._open and pod.name in infos:
-                return self._open[pod.uid]
-        for pod in pods:
-            if pod.ready and pod.address and pod.name in infos:
-                self._open = {uid: known for uid, known in self._open.items() if uid != pod.uid}
-                self._open[pod.uid] = await _is_open(pod.address, names.GOSSIP_PORT)
-                return self._open[pod.uid]
-        return None
-
 
 def expected(swarm: Swarm) -> list[Identity]:
     """Kind and name of everything that a swarm is to have."""
@@ -317,11 +287,7 @@ def _last_seen(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-async def _is_open(host: str, port: int) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-    except OSError:  # TimeoutError is one
-        return False
-    writer.close()
-    return True
+def _version(found: Object) -> str:
+    """What differs once the spec of an object does, or there is another object of the name."""
+    metadata = found["metadata"]
+    return f"{metadata['uid']}.{metadata.get('generation', 0)}"

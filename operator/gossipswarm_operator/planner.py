@@ -172,7 +172,7 @@ def _rollout(
     # An agent that does not run anyway must not keep its own replacement waiting.
     running = {pod.name for pod in observed.pods if pod.ready}
     counted = [name for name in staying if name in running]
-    whole = convergence.assess(observed, counted).holds
+    whole = convergence.assess(observed, counted).holds is True
     return roll(swarm, observed, frozenset(changing), whole, now)
 
 

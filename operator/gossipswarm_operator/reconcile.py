@@ -83,8 +83,7 @@ class SwarmReconciler:
             # What belongs to it is taken away by the garbage collector.
             self._metrics.show("GossipSwarm", *key, ())
             self._failed.pop(key, None)
-            if source is not None:
-                self._observer.forget(source["metadata"]["uid"])
+            self._observer.forget(key)
             return None
         source.setdefault("apiVersion", SWARMS.api_version)
         source.setdefault("kind", SWARMS.kind)
@@ -130,7 +129,7 @@ class SwarmReconciler:
             return max(backoff_seconds(count), asked)
         self._failed.pop(key, None)
         moving = any(not wait.blocked for wait in made.waits) or made.actions
-        if moving or not made.convergence.holds:
+        if moving or made.convergence.holds is not True:
             # A thousand agents are not asked every other second.
             return PROGRESS_SECONDS + swarm.total * 0.01
         return self._resync

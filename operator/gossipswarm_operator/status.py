@@ -24,8 +24,13 @@ def status(
     failures: Sequence[Failure],
     now: datetime,
 ) -> dict[str, Any]:
-    """The whole status, from what was found before the plan and what became of the plan."""
+    """The whole status, from what was found before the plan and what became of the plan.
+
+    Without what cannot be told yet: that stays as it was.
+    """
     ready = sum(pod.ready for pod in observed.pods)
+    found = plan.convergence
+    agreeing = {"convergedAgents": f"{found.agreeing}/{swarm.total}"}
     return {
         "observedGeneration": swarm.generation,
         "replicas": len(observed.pods),
@@ -36,7 +41,7 @@ def status(
         "regions": [_region(swarm, observed, plan, region) for region in swarm.regions],
         "partition": _partition(observed),
         "version": _versions(_pods_by_age(observed.pods, plan)),
-        "convergedAgents": f"{plan.convergence.agreeing}/{swarm.total}",
+        **(agreeing if found.holds is not None else {}),
         "settingsVersion": max(
             (info.settings_version for info in observed.agents.values()), default=0
         ),
@@ -136,7 +141,7 @@ def _conditions(
         _ready(swarm, observed, plan),
         _available(swarm, observed),
         _progressing(swarm, plan, failures),
-        _converged(plan),
+        *_converged(plan),
         _keyring_in_sync(plan),
         _network_policy(swarm, observed),
         _partitioned(observed),
@@ -205,10 +210,13 @@ def _joined(waits: Sequence[Wait]) -> str:
     return "; ".join(dict.fromkeys(wait.message for wait in waits))
 
 
-def _converged(plan: Plan) -> Condition:
+def _converged(plan: Plan) -> list[Condition]:
+    """Nothing while that cannot be told: then the condition stays as it was."""
     found = plan.convergence
+    if found.holds is None:
+        return []
     make = true if found.holds else false
-    return make("Converged", found.reason, found.message)
+    return [make("Converged", found.reason, found.message)]
 
 
 def _keyring_in_sync(plan: Plan) -> Condition:
