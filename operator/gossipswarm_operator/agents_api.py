@@ -86,9 +86,15 @@ class AgentsApi:
     """Asks agents. Use it as a context manager, or ``close`` it."""
 
     def __init__(
-        self, *, seconds: float = REQUEST_SECONDS, concurrent: int = CONCURRENT_REQUESTS
+        self,
+        *,
+        seconds: float = REQUEST_SECONDS,
+        concurrent: int = CONCURRENT_REQUESTS,
+        before_write: Callable[[], None] | None = None,
     ) -> None:
+        """``before_write`` is called before anything but a GET, and forbids it by raising."""
         self._seconds = seconds
+        self._before_write = before_write
         self._limit = asyncio.Semaphore(concurrent)
         self._contexts: dict[str, ssl.SSLContext] = {}
         # Idle connections are few and short-lived: pods come and go, and so do their addresses.
@@ -282,6 +288,8 @@ class AgentsApi:
         seconds: float | None = None,
     ) -> tuple[int, bytes]:
         """Status (below 400) and body of an answer."""
+        if self._before_write is not None and method != "GET":
+            self._before_write()
         sent = dict(headers or {})
         if agent.token is not None:
             sent["Authorization"] = f"Bearer {agent.token}"

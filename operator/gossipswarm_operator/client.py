@@ -116,12 +116,15 @@ class KubeClient:
         *,
         seconds: float = REQUEST_SECONDS,
         observe: Observer | None = None,
+        before_write: Callable[[], None] | None = None,
     ) -> None:
+        """``before_write`` is called before anything is written, and forbids it by raising ApiError."""
         self.configuration = configuration
         self._api = ApiClient(configuration)
         self._api.user_agent = "gossipswarm-operator"
         self._timeout = aiohttp.ClientTimeout(seconds, sock_connect=min(CONNECT_SECONDS, seconds))
         self._observe = observe
+        self._before_write = before_write
 
     async def __aenter__(self) -> Self:
         return self
@@ -265,6 +268,8 @@ class KubeClient:
         media: str = "application/json",
     ) -> Object:
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        if self._before_write is not None and method != "GET":
+            self._before_write()
         async with self._counted(verb, resource) as seen:
             try:
                 headers = {
