@@ -11,8 +11,10 @@ from typing import Final, Literal
 import aiohttp
 from aiohttp import web
 
-Fault = int | Literal["timeout", "cut"] | None
-"""Status to answer with; or to answer never, or to close the connection; None = let it through."""
+Fault = int | asyncio.Event | Literal["timeout", "cut"] | None
+"""Status to answer with; or to answer never, or to close the connection; or to let it through but keep back the answer
+until the event is set; None = let it through.
+"""
 Choose = Callable[[str, str], Fault]
 """From method and path to a fault."""
 _REASONS: Final = {409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests"}
@@ -24,18 +26,31 @@ class Proxy:
     def __init__(self, server: str, session: aiohttp.ClientSession) -> None:
         self.choose: Choose = lambda method, path: None
         self.requests: list[tuple[str, str, Fault]] = []
+        self.watches: list[str] = []
+        """Paths of all watches, in the order in which they were begun."""
+        self.pending = 0
+        """Requests that have not been answered; watches do not count."""
         self.url = ""
+        self._streams: set[web.StreamResponse] = set()
         self._server = server
         self._session = session
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Let a request through, or not."""
+        counts = request.query.get("watch") != "true"
+        self.pending += counts
+        try:
+            return await self._handle(request)
+        finally:
+            self.pending -= counts
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self.choose(request.method, request.path)
         self.requests.append((request.method, request.path, fault))
         if fault == "timeout":
             await asyncio.sleep(3600)
         if fault == "cut":
-            assert request.transport is not None
-            request.transport.close()
+            return _gone(request)
         if isinstance(fault, int):
             reason = _REASONS.get(fault, "InternalError")
             body = {"kind": "Status", "code": fault, "reason": reason, "message": "on purpose"}
@@ -45,19 +60,54 @@ class Proxy:
             for name in ("Authorization", "Content-Type", "Accept")
             if name in request.headers
         }
-        async with self._session.request(
-            request.method,
-            self._server + request.path_qs,
-            headers=headers,
-            data=await request.read(),
-        ) as answer:
-            found = await answer.read()
-            kept = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
-            return web.Response(status=answer.status, body=found, headers=kept)
+        try:
+            async with self._session.request(
+                request.method,
+                self._server + request.path_qs,
+                headers=headers,
+                data=await request.read() or None,
+            ) as answer:
+                kept = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
+                if request.query.get("watch") == "true":
+                    return await self._stream(request, answer, kept)
+                found = await answer.read()
+                if isinstance(fault, asyncio.Event):
+                    await fault.wait()
+                return web.Response(status=answer.status, body=found, headers=kept)
+        except aiohttp.ClientError:
+            return _gone(request)  # as the API server behind it
+
+    async def _stream(
+        self, request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        self.watches.append(request.path)
+        await response.prepare(request)
+        self._streams.add(response)
+        try:
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+        finally:
+            self._streams.discard(response)
+        return response
+
+    def cut_watches(self) -> int:
+        """Break every watch that is open, as a network does; how many there were."""
+        streams = list(self._streams)
+        for stream in streams:
+            _gone(stream._req)
+        return len(streams)
 
     def told(self, text: str) -> int:
         """Requests whose path holds the text."""
         return sum(text in path for _, path, _ in self.requests)
+
+
+def _gone(request: web.BaseRequest | None) -> web.Response:
+    """Close the connection of a request; what is answered then reaches nobody."""
+    if request is not None and request.transport is not None:
+        request.transport.close()
+    return web.Response(status=502)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,8 @@
 
 A holder that has not renewed for ``lease_seconds`` is followed by another. Clocks are never compared between replicas: each
 counts on its own from when it saw the Lease change. A holder gives up after two thirds of that time without a renewal, so
-it has stopped before anybody else begins.
+it has stopped before anybody else begins. One that was kept from running, and comes to when another leads already, finds
+by its own clock that it is too late (``check``) before it finishes what it was about to write.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from gossipswarm_operator.client import LEASES, KubeClient
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.names import MANAGER_NAME
+
+NOT_LEADING: Final = "NotLeading"
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,22 @@ class Leadership:
         self._clock = clock
         self._seen: tuple[str, float] | None = None
         """Version of the Lease, and when it was first seen (monotonic)."""
+        self._renewed: float | None = None
+        """When the newest renewal was asked for (monotonic)."""
+
+    def check(self) -> None:
+        """Raise ApiError unless this replica leads for certain: nothing may be written otherwise."""
+        if self._left() <= 0:
+            raise ApiError(
+                0, NOT_LEADING, "this replica does not lead, or has not renewed its Lease"
+            )
+
+    def _left(self) -> float:
+        """Seconds for which nobody else can lead; none once they are over."""
+        if self._renewed is None:
+            return 0.0
+        passed = asyncio.get_running_loop().time() - self._renewed
+        return self._lease_seconds * 2 / 3 - passed
 
     async def acquire(self) -> None:
         """Wait until this replica leads."""
@@ -56,21 +75,19 @@ class Leadership:
 
     async def keep(self) -> None:
         """Renew for as long as that works; returns when another leads or may soon."""
-        loop = asyncio.get_running_loop()
-        renewed = loop.time()
         while True:
             await asyncio.sleep(self._lease_seconds / 5)
-            left = renewed + self._lease_seconds * 2 / 3 - loop.time()
+            if self._left() <= 0:
+                _log.error("the Lease was not renewed in time", extra={"identity": self.identity})
+                return
             try:
-                async with asyncio.timeout(max(left, 0.01)):
+                async with asyncio.timeout(self._left()):
                     if not await self._try():
                         _log.error("another replica leads", extra={"identity": self.identity})
+                        self._renewed = None
                         return
-                renewed = loop.time()
             except (ApiError, TimeoutError) as error:
                 _log.warning("cannot renew the Lease", extra={"error": str(error)})
-                if loop.time() - renewed >= self._lease_seconds * 2 / 3:
-                    return
 
     async def release(self) -> None:
         """Let the next replica begin at once."""
@@ -84,19 +101,21 @@ class Leadership:
 
     async def _try(self) -> bool:
         """Take or renew the Lease; False if somebody else holds it."""
+        asked = asyncio.get_running_loop().time()
         found = await self._kube.get(LEASES, self._namespace, MANAGER_NAME)
         try:
             if found is None:
                 await self._kube.create(self._lease({}, {}))
-                return True
-            if not self._is_free(found):
+            elif self._is_free(found):
+                # With its resourceVersion: of two that try, one gets a conflict.
+                await self._kube.replace(self._lease(found["metadata"], found["spec"]))
+            else:
                 return False
-            # With its resourceVersion: of two that try, one gets a conflict.
-            await self._kube.replace(self._lease(found["metadata"], found["spec"]))
         except ApiError as error:
             if error.kind == "conflict":
                 return False
             raise
+        self._renewed = asked
         return True
 
     def _is_free(self, found: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
 from gossipswarm_operator import web
 from gossipswarm_operator.agents_api import AgentsApi
@@ -43,26 +44,35 @@ def run() -> None:
 
 
 async def _until_told(settings: Settings) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    return await operate(settings, asyncio.Event())
+
+
+def _hear(stopping: asyncio.Event) -> None:
+    """Have the process told to end by the signals that mean it."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return await operate(settings, stopping)
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
 
 
 async def operate(settings: Settings, stopping: asyncio.Event) -> int:
-    """Serve until ``stopping`` (0), or until another replica leads (1): whoever starts it again stands by then."""
+    """Serve until ``stopping`` or a signal (0), or until another replica leads (1): whoever starts it again stands by
+    then.
+    """
+    _hear(stopping)
     async with AsyncExitStack() as undo:
         metrics = Metrics()
         runner = await web.serve(metrics, settings.http_port)
         undo.push_async_callback(runner.cleanup)
         configuration = await load_configuration(settings.kubeconfig)
-        kube = await undo.enter_async_context(KubeClient(configuration, observe=metrics.called))
-        agents = await undo.enter_async_context(AgentsApi())
-        context = Context(settings, kube, agents, Events(kube, instance=settings.pod), metrics)
+        elector = await undo.enter_async_context(KubeClient(configuration, observe=metrics.called))
         # A pod that is started again has the same name, and must not take itself for its predecessor.
         identity = f"{settings.pod}_{secrets.token_hex(4)}"
-        leadership = Leadership(kube, settings.namespace, identity, settings.lease_seconds)
+        leadership = Leadership(elector, settings.namespace, identity, settings.lease_seconds)
+        guard = leadership.check
+        kube = await undo.enter_async_context(
+            KubeClient(configuration, observe=metrics.called, before_write=guard)
+        )
+        agents = await undo.enter_async_context(AgentsApi(before_write=guard))
+        context = Context(settings, kube, agents, Events(kube, instance=settings.pod), metrics)
         if not await _first(leadership.acquire(), stopping):
             return 0
         undo.push_async_callback(leadership.release)
@@ -90,7 +100,7 @@ async def _first(awaited: object, stopping: asyncio.Event) -> bool:
 
 
 async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Event) -> bool:
-    """Reconcile until told to stop (False) or no longer in the lead (True)."""
+    """Reconcile until told to stop (False), or until that is not possible any more or another may lead (True)."""
     settings = context.settings
     reconciler = SwarmReconciler(
         context.kube,
@@ -105,13 +115,25 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
     configs = Queue("SwarmConfig", delivery.reconcile)
     registry = registry_of(context, swarms, configs, delivery)
     done = asyncio.Event()
-    lost = False
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(watch(registry, settings.watch_namespaces, done))
-        workers = [group.create_task(queue.run()) for queue in (swarms, configs)]
-        lost = await _first(leadership.keep(), stopping)
+    # kopf takes the signals for itself, and cannot be asked not to: they are taken back.
+    hear = partial(_hear, stopping)
+    watching = asyncio.create_task(
+        watch(context.kube, registry, settings.watch_namespaces, done, hear)
+    )
+    workers = [asyncio.create_task(queue.run()) for queue in (swarms, configs)]
+    keeping = asyncio.create_task(leadership.keep())
+    told = asyncio.create_task(stopping.wait())
+    everything = {watching, keeping, told, *workers}
+    try:
+        await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         done.set()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.wait({watching})
-    return lost
+        for task in everything - {watching}:
+            task.cancel()
+        await asyncio.wait(everything)
+    failures = [task.exception() for task in everything if not task.cancelled()]
+    for failure in failures:
+        if failure is not None:
+            _log.error("the operator ends, to be started again", exc_info=failure)
+    lost = not keeping.cancelled()
+    return lost or any(failures)

@@ -17,18 +17,19 @@ _WATCHED: Final = (*OWNED, PODS)
 
 def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:
     """Fill ``queue``. Events carry no meaning but whom they are about: a missed or doubled one does no harm."""
-    seen: dict[Key, int] = {}
+    seen: dict[Key, tuple[str, int]] = {}
+    """Uid and generation: while nobody watched, an object may have gone and another have come."""
 
     async def swarm_seen(event: kopf.RawEvent, **_: Any) -> None:
         metadata: dict[str, Any] = dict(event["object"]["metadata"])
         key = (metadata["namespace"], metadata["name"])
-        generation = int(metadata.get("generation", 0))
+        version = (metadata["uid"], int(metadata.get("generation", 0)))
         if event["type"] == "DELETED":
             seen.pop(key, None)
-        elif seen.get(key) == generation:
+        elif seen.get(key) == version:
             return  # only its status or annotations: our own doing, mostly
         else:
-            seen[key] = generation
+            seen[key] = version
         queue.forgive(key)
         queue.add(key)
 

@@ -1,0 +1,138 @@
+"""The operator as it is shipped: a process, told by its environment, asked over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import yaml
+
+from kube import free_port
+from kube_operator_runs import IMAGE, until
+
+PROGRAM: Final = [sys.executable, "-c", "from gossipswarm_operator.main import run; run()"]
+EXIT_SECONDS: Final = 15.0
+
+
+class Program:
+    """A running operator."""
+
+    def __init__(self, pod: str, environment: dict[str, str], log: Path) -> None:
+        self.pod = pod
+        self.log = log
+        self._port = free_port()
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                PROGRAM,
+                env={**environment, "GOSSIPSWARM_OPERATOR_HTTP_PORT": str(self._port)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def freeze(self) -> None:
+        """Keep it from running, as a machine that is overloaded or suspended does."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it run on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of it that is in RAM."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text("utf-8").split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async def ended(self, seconds: float = EXIT_SECONDS) -> int:
+        """Wait for its end; the exit code."""
+
+        async def over() -> bool:
+            return self.process.poll() is not None
+
+        await until(over, seconds)
+        return self.process.returncode
+
+    async def terminated(self, seconds: float = EXIT_SECONDS) -> int:
+        """Tell it to end as Kubernetes does, and wait; the exit code."""
+        self.process.terminate()
+        return await self.ended(seconds)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and body of what it answers over HTTP; status 0 while it does not."""
+        timeout = aiohttp.ClientTimeout(5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"http://127.0.0.1:{self._port}{path}") as answer,
+            ):
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, ""
+
+    async def metrics(self) -> dict[str, float]:
+        """Its metrics: value by name and labels, as they stand in the text."""
+        _, text = await self.get("/metrics")
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    async def leads(self) -> bool:
+        """Whether it says that it leads."""
+        return (await self.metrics()).get("gossipswarm_operator_leading") == 1
+
+    def said(self) -> list[dict[str, Any]]:
+        """Its log; lines that are no JSON as ``{"plain": line}``."""
+        found = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                found.append({"plain": line})
+        return found
+
+
+@contextlib.asynccontextmanager
+async def program(
+    kubeconfig: Path, namespace: str, directory: Path, pod: str = "operator-0", **settings: Any
+) -> AsyncIterator[Program]:
+    """The operator of a namespace. ``settings`` are its variables in lower case, without the prefix."""
+    told = {
+        "namespace": namespace,
+        "watch_namespaces": namespace,
+        "pod": pod,
+        "lease_seconds": 3,
+        "resync_seconds": 5,
+        **settings,
+    }
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "KUBECONFIG": str(kubeconfig),
+        "GOSSIPSWARM_AGENT_IMAGE": IMAGE,
+        **{f"GOSSIPSWARM_OPERATOR_{name.upper()}": str(value) for name, value in told.items()},
+    }
+    running = Program(pod, environment, directory / f"{pod}.log")
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        await asyncio.to_thread(running.process.wait)
+
+
+def by_way_of(url: str, account: Path) -> Path:
+    """A copy of a kubeconfig that reaches the API server by way of a proxy."""
+    document = yaml.safe_load(account.read_text("utf-8"))
+    document["clusters"][0]["cluster"] = {"server": url}
+    copy = account.with_name(f"{account.name}.{url.rpartition(':')[2]}")
+    copy.write_text(yaml.safe_dump(document), "utf-8")
+    copy.chmod(0o600)
+    return copy
