@@ -24,6 +24,7 @@ import yaml
 from msgspec import Meta
 
 from gossipswarm_agent.project.projections import Projection, parse_projections
+from gossipswarm_agent.runtime.birth_cut import BirthCut, read_birth_cut
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError, Seed, Tokens
 from gossipswarm_agent.runtime.suggestions import convert, did_you_mean
 
@@ -84,6 +85,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _field("parts of the state to keep as files; JSON where there is only text"),
     ] = []
     drop_regions: Annotated[list[str], _field("regions to be cut off from at the start")] = []
+    cut_file: Annotated[
+        str | None, _field("file with the cut that it is born into; none while there is no file")
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _field("least level that is logged")
     ] = "info"
@@ -258,6 +262,7 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
             f"host {options.host} is every address: say which one peers use by advertise"
         )
     keys = read_keys(Path(options.keys_file)) if options.keys_file is not None else None
+    cut = born_into(options)
     if keys is None and not options.plaintext:
         raise ConfigError("give keys_file, or plaintext if gossip is to be readable and forgeable")
     if keys is not None and options.plaintext:
@@ -281,7 +286,8 @@ def agent_config(options: Options, api_port: int) -> AgentConfig:
         labels=options.labels,
         datagram_limit=options.datagram_limit,
         hooks=Path(options.hooks) if options.hooks is not None else None,
-        drop_regions=options.drop_regions,
+        drop_regions=cut.regions,
+        drop_expires_ms=cut.until_ms,
     )
 
 
@@ -316,6 +322,15 @@ def read_keys(path: Path) -> list[bytes]:
     return keys
 
 
+def born_into(options: Options) -> BirthCut:
+    """The cut that the agent is born into. Raises ConfigError."""
+    if options.cut_file is None:
+        return BirthCut(options.drop_regions)
+    found = read_birth_cut(Path(options.cut_file), options.region)
+    regions = sorted({*options.drop_regions, *found.regions})
+    return BirthCut(regions, None if options.drop_regions else found.until_ms)
+
+
 def read_tokens(options: Options) -> Tokens | None:
     """Tokens of the API, if any is asked for. Raises ConfigError."""
     read, write = (
@@ -336,12 +351,6 @@ def _token(name: str, path: str | None) -> str | None:
     return token
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 def read_projections(options: Options) -> list[Projection]:
     """What is to be kept as files. Raises ConfigError."""
     try:
@@ -350,3 +359,9 @@ def read_projections(options: Options) -> list[Projection]:
         raise ConfigError(str(error)) from None
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
