@@ -182,6 +182,8 @@ class Receipts(msgspec.Struct, frozen=True):
     agents: int
     received: int
     missing: list[str]
+    full_ms: float | None = None
+    """How long it took until every agent had it; None = not every agent has."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -198,5 +200,3 @@ class Drained(msgspec.Struct, frozen=True):
 
     holders: list[str]
     until: str | None
-    full_ms: float | None = None
-    """How long it took until every agent had it; None = not every agent has."""
