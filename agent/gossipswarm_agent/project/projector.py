@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from gossipswarm_agent.project.following import Follower
 from gossipswarm_agent.project.overlays import Reads
 from gossipswarm_agent.project.projections import Projection
-from gossipswarm_agent.project.receipts import Counts, Receipt, families
+from gossipswarm_agent.project.receipts import Counts, Receipt, encode_receipt, families
 from gossipswarm_agent.project.writing import target
 
 LOOK_SECONDS: Final = 0.02
@@ -117,6 +117,18 @@ class Projector:
             if receipt.written is not None and receipt.trouble is not None
         ]
         return "; ".join(troubles) or None
+
+    def report(self, limit: int) -> str:
+        """The receipts as JSON of at most ``limit`` bytes, for others than the application; what is too much is left out."""
+        known, room = [], limit - 64
+        for receipt in self.receipts:
+            encoded = encode_receipt(receipt)
+            room -= len(encoded) + 1
+            if room < 0:
+                break
+            known.append(encoded.decode())
+        left_out = len(self._followers) - len(known)
+        return f'{{"projections":[{",".join(known)}],"left_out":{left_out}}}'
 
     def collect(self) -> Iterator[Metric]:
         """Metrics of all projections."""

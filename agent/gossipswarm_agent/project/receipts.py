@@ -74,6 +74,23 @@ class Receipt(msgspec.Struct, frozen=True):
         )
 
 
+def encode_receipt(receipt: Receipt) -> bytes:
+    """A receipt as JSON, short: what is on disk, and whether it is applied."""
+    written = receipt.written
+    return msgspec.json.encode(
+        {
+            "prefix": receipt.projection.prefix,
+            "path": receipt.projection.path,
+            "version": 0 if written is None else written.version,
+            "etag": "" if written is None else written.etag,
+            "dot": "" if written is None else written.dot,
+            "written": written is not None,
+            "applied": receipt.applied,
+            "trouble": receipt.trouble,
+        }
+    )
+
+
 class Counts:
     """What happened to one projection since the start, and its receipt."""
 
