@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class Report:
         self.rows: list[tuple[str, str]] = []
         """What was seen of the upgrade."""
         self.cluster: list[tuple[str, str]] = []
+        self._load = os.getloadavg()[2]
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -43,6 +45,9 @@ class Report:
         """The page."""
         steps = [(what, f"{seconds:.1f} s") for what, seconds in self.seconds.items()]
         machine = [(MACHINE_NAMES[name], value) for name, value in facts().items()]
+        machine.append(
+            ("load average", f"{self._load:.1f} at the start, {os.getloadavg()[2]:.1f} at the end")
+        )
         parts = [
             "# A smoke test on Kubernetes",
             _METHOD,
