@@ -35,6 +35,8 @@ def _operator() -> Iterable[Metric]:
     metrics.reconciled("GossipSwarm", "done", 0.1)
     metrics.called("get", "pods", 200, 0.1)
     metrics.show("GossipSwarm", "team", "prod", [{"type": "Ready", "status": "True"}])
+    metrics.reviews.labels("injected").inc()
+    metrics.show_uninjected({("team", "NotInjected"): 1})
     return metrics.registry.collect()
 
 

@@ -39,9 +39,10 @@ class Resource(msgspec.Struct, frozen=True):
     plural: str
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Path of a collection, an object or a subresource in a namespace."""
+        """Path of a collection, an object or a subresource in a namespace; "" = of the cluster."""
         root = "/api" if "/" not in self.api_version else "/apis"
-        parts = [root, self.api_version, "namespaces", namespace, self.plural, name, subresource]
+        place = ["namespaces", namespace] if namespace else []
+        parts = [root, self.api_version, *place, self.plural, name, subresource]
         return "/".join(part for part in parts if part)
 
 
@@ -56,9 +57,17 @@ SERVICE_ACCOUNTS: Final = Resource("v1", "ServiceAccount", "serviceaccounts")
 BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICIES: Final = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 PODS: Final = Resource("v1", "Pod", "pods")
+NAMESPACES: Final = Resource("v1", "Namespace", "namespaces")
+"""Of the cluster: its namespace is empty."""
 VOLUME_CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENTS: Final = Resource("v1", "Event", "events")
 LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
+WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+)
+"""Of the cluster, not of a namespace."""
 
 BY_KIND: Final = {
     resource.kind: resource

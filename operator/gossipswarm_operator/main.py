@@ -17,6 +17,11 @@ from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import KubeClient, load_configuration
 from gossipswarm_operator.context import Context
 from gossipswarm_operator.events import Events
+from gossipswarm_operator.handlers import sidecar
+from gossipswarm_operator.injection.rotation import rotation_of
+from gossipswarm_operator.injection.served import serving
+from gossipswarm_operator.injection.server import Injector
+from gossipswarm_operator.injection.uninjected import Uninjected
 from gossipswarm_operator.leader import Leadership
 from gossipswarm_operator.logs import log_to_stderr
 from gossipswarm_operator.metrics import Metrics
@@ -60,10 +65,12 @@ async def operate(settings: Settings, stopping: asyncio.Event) -> int:
     _hear(stopping)
     async with AsyncExitStack() as undo:
         metrics = Metrics()
-        runner = await web.serve(metrics, settings.http_port)
-        undo.push_async_callback(runner.cleanup)
         configuration = await load_configuration(settings.kubeconfig)
         elector = await undo.enter_async_context(KubeClient(configuration, observe=metrics.called))
+        # Every replica answers the webhook, so with a client that needs no leadership; it only reads.
+        ready = await undo.enter_async_context(serving(elector, metrics, settings))
+        runner = await web.serve(metrics, settings.http_port, ready)
+        undo.push_async_callback(runner.cleanup)
         # A pod that is started again has the same name, and must not take itself for its predecessor.
         identity = f"{settings.pod}_{secrets.token_hex(4)}"
         leadership = Leadership(elector, settings.namespace, identity, settings.lease_seconds)
@@ -114,13 +121,19 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
     swarms = Queue("GossipSwarm", reconciler.reconcile)
     configs = Queue("SwarmConfig", delivery.reconcile)
     registry = registry_of(context, swarms, configs, delivery)
+    injector = Injector(context.kube, settings.agent_image)
+    uninjected = Uninjected(context.kube, context.events, context.metrics, injector)
+    pods = Queue("Pod", uninjected.reconcile)
+    sidecar.register(registry, pods, uninjected)
     done = asyncio.Event()
     # kopf takes the signals for itself, and cannot be asked not to: they are taken back.
     hear = partial(_hear, stopping)
     watching = asyncio.create_task(
         watch(context.kube, registry, settings.watch_namespaces, done, hear)
     )
-    workers = [asyncio.create_task(queue.run()) for queue in (swarms, configs)]
+    workers = [asyncio.create_task(queue.run()) for queue in (swarms, configs, pods)]
+    if settings.webhook_configuration is not None:
+        workers.append(asyncio.create_task(rotation_of(context.kube, settings).run()))
     keeping = asyncio.create_task(leadership.keep())
     told = asyncio.create_task(stopping.wait())
     everything = {watching, keeping, told, *workers}

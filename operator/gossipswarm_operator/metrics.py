@@ -53,6 +53,23 @@ class Metrics:
             registry=self.registry,
         )
         self._shown: dict[tuple[str, str, str], set[str]] = {}
+        self.certificate_expiry = Gauge(
+            named("webhook_certificate_expiry_timestamp_seconds"),
+            "When the certificate that this replica's webhook serves expires; 0 = it serves none",
+            registry=self.registry,
+        )
+        self.reviews = Counter(
+            named("reviewed_pods"),
+            "Pods that asked for a sidecar, by what the webhook of this replica decided",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._uninjected = Gauge(
+            named("uninjected_pods"),
+            "Pods that asked for a sidecar and run without",
+            ["namespace", "reason"],
+            registry=self.registry,
+        )
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
         """A reconcile ended: ``done``, ``failed`` or ``refused``."""
@@ -81,10 +98,17 @@ class Metrics:
         if shown:
             self._shown[kind, namespace, name] = shown
 
+    def show_uninjected(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Show how many pods lack their sidecar, by namespace and reason."""
+        self._uninjected.clear()
+        for (namespace, reason), count in counts.items():
+            self._uninjected.labels(namespace, reason).set(count)
+
     def hide_all(self) -> None:
         """Show no conditions any more: another replica leads."""
         for kind, namespace, name in list(self._shown):
             self.show(kind, namespace, name, ())
+        self.show_uninjected({})
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""

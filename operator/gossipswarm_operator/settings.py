@@ -35,6 +35,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After which a leader that is not heard of is followed by another."""
     resync_seconds: float = 30.0
     """After which a swarm is looked at though nothing was heard of it."""
+    webhook_port: int | None = None
+    """Of the webhook that gives pods their sidecar; 0 = any, None = there is none."""
+    webhook_host: str = ""
+    """What the API server calls the webhook: name of a Service, or an address."""
+    webhook_secret: str = "gossipswarm-operator-webhook"  # noqa: S105 - a name
+    """Secret with the webhook's certificate, in the operator's own namespace."""
+    webhook_configuration: str | None = None
+    """MutatingWebhookConfiguration that is to trust it; None = somebody else makes the certificate."""
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -59,7 +67,15 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         "kubeconfig": environment.get("KUBECONFIG") or None,
         "lease_seconds": told("LEASE_SECONDS", "15"),
         "resync_seconds": told("RESYNC_SECONDS", "30"),
+        "webhook_port": told("WEBHOOK_PORT", "") or None,
+        "webhook_host": told("WEBHOOK_HOST", ""),
+        "webhook_secret": told("WEBHOOK_SECRET", "gossipswarm-operator-webhook"),
+        "webhook_configuration": told("WEBHOOK_CONFIGURATION", "") or None,
     }
+    if found["webhook_configuration"] and not found["webhook_host"]:
+        raise InvalidSettings(
+            f"{PREFIX}WEBHOOK_HOST must say what the API server calls the webhook, such as a Service"
+        )
     try:
         return msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from gossipswarm_operator.metrics import Metrics
 
 
-async def serve(metrics: Metrics, port: int) -> web.AppRunner:
+async def serve(
+    metrics: Metrics, port: int, ready: Callable[[], bool] = lambda: True
+) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics on every address; ``cleanup`` the result to stop. A replica that stands by is
-    ready too: it is ready to take over. Raises OSError if the port is taken.
+    ready too: it is ready to take over, and ``ready`` to serve the webhook. Raises OSError if the port is taken.
     """
 
     async def healthy(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def prepared(_: web.Request) -> web.Response:
+        if ready():
+            return web.json_response({"status": "ok"})
+        return web.json_response({"status": "the webhook has no certificate yet"}, status=503)
 
     async def measured(_: web.Request) -> web.Response:
         return web.Response(
@@ -22,7 +31,7 @@ async def serve(metrics: Metrics, port: int) -> web.AppRunner:
 
     application = web.Application()
     application.router.add_get("/healthz", healthy)
-    application.router.add_get("/readyz", healthy)
+    application.router.add_get("/readyz", prepared)
     application.router.add_get("/metrics", measured)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()

@@ -169,7 +169,7 @@ def _mounted(mount: Mapping[str, Any], directory: str, volume: Mapping[str, Any]
     if there.startswith(f"{directory}/"):
         return f"mounts {mount['name']} at {there}, within {directory}, where projected files are to be"
     fixed = mount.get("readOnly") or any(kind in volume for kind in _READ_ONLY)
-    if fixed and directory.startswith(f"{there}/"):
+    if fixed and directory.startswith(f"{there.rstrip('/')}/"):
         return f"mounts {mount['name']} at {there} to be read only, so that there can be no {directory}"
     return None
 

@@ -15,8 +15,18 @@ from aiohttp import web
 
 from gossipswarm_operator.client import SECRETS, SWARMS, KubeClient
 from gossipswarm_operator.errors import ApiError
-from gossipswarm_operator.injection import decision, reviews
-from gossipswarm_operator.injection.decision import Decision, Refuse, asked, decide, swarm_named
+from gossipswarm_operator.injection import reviews
+from gossipswarm_operator.injection.decision import (
+    AUTHORITY,
+    Decision,
+    Inject,
+    Leave,
+    Refuse,
+    asked,
+    decide,
+    swarm_named,
+)
+from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.model import InvalidSpec, Swarm, parse
 
 PATH: Final = "/inject"
@@ -26,6 +36,8 @@ ANSWER_SECONDS: Final = 3.0
 """The API server waits for five."""
 AT_ONCE: Final = 64
 """Questions that are looked into at a time; further ones wait."""
+
+_OUTCOMES: Final[Mapping[type, str]] = {Inject: "injected", Refuse: "refused", Leave: "left"}
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +53,8 @@ class Injector:
         """What becomes of a pod. Raises ApiError if the cluster did not say."""
         name = asked(pod)
         if name is None:
-            return decision.Leave()
-        swarm, authority = None, decision.AUTHORITY
+            return Leave()
+        swarm, authority = None, AUTHORITY
         found = swarm_named(name, namespace)
         if not isinstance(found, Refuse):
             source = await self._kube.get(SWARMS, namespace, found)
@@ -58,17 +70,18 @@ class Injector:
         """Key of the agents' TLS Secret that holds the authority."""
         name = swarm.spec.api.tls.secret_name
         if not name:
-            return decision.AUTHORITY
+            return AUTHORITY
         secret = await self._kube.get(SECRETS, swarm.namespace, name)
         data = (secret or {}).get("data") or {}
-        return "tls.crt" if "ca.crt" not in data and "tls.crt" in data else decision.AUTHORITY
+        return "tls.crt" if "ca.crt" not in data and "tls.crt" in data else AUTHORITY
 
 
 class WebhookServer:
     """Serves reviews of pods. ``use`` a certificate before ``start``; one that follows is for connections from then on."""
 
-    def __init__(self, injector: Injector) -> None:
+    def __init__(self, injector: Injector, metrics: Metrics) -> None:
         self._injector = injector
+        self._metrics = metrics
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -110,7 +123,9 @@ class WebhookServer:
             review = reviews.read(await request.read())
         except reviews.NoReview as error:
             return web.json_response({"message": str(error)}, status=400)
-        return web.json_response(reviews.answer(review, await self._decided(review)))
+        decided = await self._decided(review)
+        self._metrics.reviews.labels(_OUTCOMES[type(decided)]).inc()
+        return web.json_response(reviews.answer(review, decided))
 
     async def _decided(self, review: reviews.Review) -> Decision:
         """The pod is made in any case: whoever waits for it must not wait for us."""

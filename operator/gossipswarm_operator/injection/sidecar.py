@@ -3,6 +3,7 @@ containers see of them. Pure."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,6 +23,10 @@ AUTHORITY_DIRECTORY: Final = "/etc/gossipswarm/authority"
 TOKEN_VOLUME: Final = f"{names.SIDECAR}-token"
 AUTHORITY_VOLUME: Final = f"{names.SIDECAR}-authority"
 FILES_VOLUME: Final = f"{names.SIDECAR}-files"
+DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
+    "requests": {"cpu": "10m", "memory": "64Mi"},
+    "limits": {"memory": "256Mi"},
+}
 FILES_LIMIT: Final = "128Mi"
 """Of one directory: a version is written whole beside the one before it."""
 
@@ -38,7 +43,7 @@ def container(
         "restartPolicy": "Always",
         "ports": [{"name": "gossipswarm", "containerPort": names.API_PORT, "protocol": "TCP"}],
         "env": _environment(swarm, wishes, region),
-        "resources": {kind: dict(amounts) for kind, amounts in wishes.resources.items()},
+        "resources": copy.deepcopy(wishes.resources or DEFAULT_RESOURCES),
         "securityContext": _security(wishes, pod),
         "volumeMounts": _own_mounts(swarm, wishes),
         # Ready once it holds everything: containers after it start with their files in place. It waits for five

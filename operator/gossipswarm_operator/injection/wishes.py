@@ -26,10 +26,6 @@ DEEPEST_KEY: Final = 32
 """Segments, as an agent has it."""
 SIGNALS: Final = ("HUP", "INT", "USR1", "USR2", "WINCH")
 """By which programs are told to read their configuration again."""
-DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
-    "requests": {"cpu": "10m", "memory": "64Mi"},
-    "limits": {"memory": "256Mi"},
-}
 _ENDINGS: Final[Mapping[str, Format]] = {
     ".json": "json",
     ".yaml": "yaml",
@@ -83,7 +79,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     access: Access = "read"
     reload_signal: Signal | None = None
     reload_url: str | None = None
-    resources: Mapping[str, Mapping[str, str]] = DEFAULT_RESOURCES
+    resources: Mapping[str, Mapping[str, str]] | None = None
+    """None = as for any sidecar."""
 
     @property
     def directories(self) -> tuple[str, ...]:
@@ -266,7 +263,8 @@ _URL: Final = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?(/[
 
 
 def _reload_url(text: str) -> str:
-    if _URL.fullmatch(text) is None:
+    found = _URL.fullmatch(text)
+    if found is None or int((found[2] or ":80")[1:]) not in range(1, 65_536):
         raise ValueError(
             f"{text!r} is no address within the pod, such as http://127.0.0.1:8080/reload"
         )
