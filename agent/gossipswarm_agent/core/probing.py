@@ -245,7 +245,7 @@ class Prober:
         return self._ring
 
     def _plan(self, number: int) -> _Round:
-        ring, place = self.ring(), self._place
+        ring, place = self._ring, self._place
         size = len(ring)
         if size < 2:
             return _Round(number, (), None)
@@ -275,11 +275,12 @@ class Prober:
         current = wall // interval
         self._planned_for = self._table.version
         self._plan_at = inf
+        self.ring()
         for number in range(current - 1, current + 2 * factor + 2):
-            if number % factor or number == self._over:
+            at = (number + self._phase) * interval
+            if number % factor or number == self._over or at + PATIENCE * 1000 <= wall:
                 continue
             planned = self._plan(number)
-            at = (number + self._phase) * interval
             if not planned.pings:
                 at += PATIENCE * 1000
             if at > wall:

@@ -36,6 +36,8 @@ from gossipswarm_agent.core.messages import Heartbeat, LinkState, Message
 
 RELAYS: Final = 3
 BEAT: Final = 0.1
+TRAVEL: Final = 0.02
+"""Seconds that a beat may take longer than the one before it: the last in the timeout counts as well."""
 HOME_BEAT: Final = 3
 """Every how many beats one goes to the relays at home while nobody is silent."""
 REPORT_FRESH: Final = 0.4
@@ -246,14 +248,12 @@ class Regions:
         self._cuts.note()
 
     def _next_beat(self) -> float:
-        """Relays of one place in their regions beat together, so that they wake once for all they hear.
+        """Relays of one machine beat together, so that each wakes once for all that it hears.
 
-        Those of one region take turns. Where machines' clocks differ, so do the moments, and nothing is lost.
+        Where machines' clocks differ, so do the moments, and nothing is lost.
         """
         now = self._ctx.now.mono
-        home = self._relays.get(self._ctx.region, ())
-        place = next((i for i, relay in enumerate(home) if relay.name == self._ctx.name), 0)
-        ahead = BEAT - (now - place * BEAT / RELAYS) % BEAT
+        ahead = BEAT - now % BEAT
         return now + (ahead if ahead > BEAT / 2 else ahead + BEAT)
 
     def _beat(self, regions: Sequence[str]) -> None:
@@ -316,7 +316,8 @@ class Regions:
         for region in self._links.regions:
             if region == home:
                 continue
-            silent_at = self._heard.setdefault(region, now + GRACE) + self._timeout(region)
+            heard_at = self._heard.setdefault(region, now + GRACE)
+            silent_at = heard_at + self._timeout(region) + TRAVEL
             if now < silent_at:
                 look_at = min(look_at, silent_at)
             elif region not in self._silent:
