@@ -8,7 +8,7 @@ from typing import Any, Final
 import kopf
 
 from gossipswarm_operator import names
-from gossipswarm_operator.client import PODS
+from gossipswarm_operator.client import NETWORK_POLICIES, PODS
 from gossipswarm_operator.observe import OWNED
 from gossipswarm_operator.queue import Key, Queue
 
@@ -37,15 +37,22 @@ def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:
         metadata = event["object"]["metadata"]
         queue.add((metadata["namespace"], metadata["labels"][names.SWARM_LABEL]))
 
+    async def policy_seen(event: kopf.RawEvent, **_: Any) -> None:
+        """Policies add up: one of somebody else may open what ours closes."""
+        namespace = event["object"]["metadata"]["namespace"]
+        for key in [key for key in seen if key[0] == namespace]:
+            queue.add(key)
+
     on: Callable[..., Any] = kopf.on.event
     on(names.GROUP, names.VERSION, "gossipswarms", id="swarm", registry=registry)(swarm_seen)
     for resource in _WATCHED:
         group, _, version = resource.api_version.rpartition("/")
+        policies = resource is NETWORK_POLICIES
         on(
             group,
             version,
             resource.plural,
             id=f"swarm-{resource.plural}",
-            labels={names.SWARM_LABEL: kopf.PRESENT},
+            labels=None if policies else {names.SWARM_LABEL: kopf.PRESENT},
             registry=registry,
-        )(child_seen)
+        )(policy_seen if policies else child_seen)

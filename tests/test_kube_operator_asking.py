@@ -1,0 +1,89 @@
+"""What the operator asks real agents for, and tries at them, only when there is a sign: and that it sees the signs."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gossipswarm_operator.agent_documents import AgentError
+from gossipswarm_operator.agents_api import AgentsApi
+from gossipswarm_operator.client import SWARMS, KubeClient
+from kube import Cluster
+from kube_operator_agents import SETTLED, addresses, operating, rests, stands
+from kube_operator_program import by_way_of, program
+from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
+from kube_proxy import proxying
+from podlet import Podlet, need_addresses
+
+pytestmark = pytest.mark.kube
+__all__ = ["cluster_admin", "operator_account"]  # fixtures
+
+
+@pytest.fixture
+def podlet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Podlet]:
+    try:
+        need_addresses()
+    except LookupError as missing:
+        pytest.skip(f"NOT TESTED with agents in pods: {missing}")
+    with Podlet(cluster, namespace, tmp_path) as running:
+        yield running
+
+
+async def test_an_agent_that_starts_again_is_asked_for_its_keys_and_brought_in_step(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(swarm(namespace))
+    async with operating(account, namespace) as calls, AgentsApi() as api:
+        await stands(admin, namespace, **SETTLED)
+        agent = (await addresses(admin, namespace))[0]
+        [ours] = await api.keyring(agent)
+        # What is done behind the operator's back is not seen at once: nobody asks for keys at each look.
+        [_, strange] = await api.install_key(agent, base64.b64encode(os.urandom(32)).decode())
+        await rests(calls)
+        assert await api.keyring(agent) == [ours, strange]
+        # The agent remembers the key over its restart, which is what the operator does see.
+        podlet.crash(agent.name)
+
+        async def is_in_step() -> bool:
+            try:
+                return (await api.info(agent)).ready and await api.keyring(agent) == [ours]
+            except AgentError:
+                return False
+
+        await until(is_in_step, 60)
+        await stands(admin, namespace, **SETTLED)
+
+
+async def test_a_policy_of_somebody_else_makes_the_operator_look(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, tmp_path: Path
+):
+    async with proxying(cluster.server) as proxy:
+        way = by_way_of(proxy.url, account)
+        async with program(way, namespace, tmp_path, resync_seconds=600) as operator:
+            await until(operator.leads)
+            await admin.create(swarm(namespace, regions=[{"name": "us-east", "replicas": 0}]))
+
+            async def is_settled() -> bool:
+                found = await admin.get(SWARMS, namespace, "demo")
+                said = condition(found, "Progressing") if found and "status" in found else {}
+                return said.get("reason") == "UpToDate"
+
+            await until(is_settled)
+            looks = proxy.told("gossipswarms/demo")
+            await admin.create(
+                {
+                    "apiVersion": "networking.k8s.io/v1",
+                    "kind": "NetworkPolicy",
+                    "metadata": {"name": "allow-all", "namespace": namespace},
+                    "spec": {"podSelector": {}, "ingress": [{}]},
+                }
+            )
+
+            async def has_looked() -> bool:
+                return proxy.told("gossipswarms/demo") > looks
+
+            await until(has_looked)
