@@ -48,6 +48,22 @@ def test_as_wanted(wanted, found):
         ({"ingress": [{"ports": [1]}]}, {"ingress": [{"ports": [1]}, {}]}, "ingress"),
         ({"drop": ["ALL"]}, {"drop": ["ALL", "X"]}, "drop"),
         ({"automount": False}, {"automount": 0}, "automount"),
+        ({"selector": {"a": "b"}}, {"selector": {"a": "b", "c": "d"}}, "selector.c"),
+        (
+            {"ingress": [{"ports": [{"port": 1}]}]},
+            {"ingress": [{"ports": [{"port": 1}], "from": []}]},
+            "ingress[0].from",
+        ),
+        (
+            {"ports": [{"containerPort": 1, "protocol": "TCP"}]},
+            {"ports": [{"containerPort": 1, "protocol": "TCP"}] * 2},
+            "ports",
+        ),
+        (
+            {"metadata": {"labels": {"hash": "a"}}, "spec": {"a": 1}},
+            {"metadata": {"labels": {"hash": "b"}}, "spec": {"a": 2}},
+            "spec.a",
+        ),
         ({"requests": {"cpu": "1"}}, {"requests": {"cpu": "1"}, "x": 1}, None),
     ],
 )

@@ -100,7 +100,7 @@ def described(action: Action) -> str:
     """The action in a few words, for logs and events."""
     match action:
         case Apply(body=body, why=why, field=field):
-            detail = f" ({field})" if field and why == "Repaired" else ""
+            detail = f" ({field})" if field else ""
             return f"{why} {body['kind']} {body['metadata']['name']}{detail}"
         case Delete(kind=kind, name=name, why=why):
             return f"Deleted {kind} {name}: {why}"

@@ -112,7 +112,16 @@ class Applier:
                     await self._agents.remove_key(agent, removed)
 
     async def _apply(self, action: Apply) -> None:
-        after = await self._kube.apply(action.body)
+        try:
+            after = await self._kube.apply(action.body)
+        except ApiError as error:
+            if action.why == "Created" or error.status not in (422, 500):
+                raise
+            # Perhaps for something beside ours, such as another port of the same name: lists as we want them, and again.
+            metadata = action.body["metadata"]
+            resource = BY_KIND[action.body["kind"]]
+            await self._kube.merge(resource, metadata["namespace"], metadata["name"], action.body)
+            after = await self._kube.apply(action.body)
         field = drift.difference(action.body, after)
         if field is not None and action.body["kind"] != "Secret":
             what = f"{action.body['kind']} {action.body['metadata']['name']}"

@@ -24,6 +24,19 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "ownerReferences": ("uid",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
+_WHOLE: Final = frozenset(
+    (
+        "selector",
+        "podSelector",
+        "labelSelector",
+        "nodeSelector",
+        "ingress",
+        "tolerations",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    )
+)
+"""What has one owner from here on inwards, and no defaults: anything more in it is a change of ours."""
 _CONTAINER_PORT: Final = ("containerPort", "protocol")
 _SERVICE_PORT: Final = ("port", "protocol")
 
@@ -52,30 +65,36 @@ def template_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> boo
     return difference(wanted["spec"]["template"], found["spec"].get("template")) is not None
 
 
-def difference(wanted: Any, found: Any, path: str = "") -> str | None:
-    """The first field of ``wanted`` that ``found`` has otherwise; None if it has all of them."""
+def difference(wanted: Any, found: Any, path: str = "", *, whole: bool = False) -> str | None:
+    """The first field of ``wanted`` that ``found`` has otherwise; None if it has all of them.
+
+    ``whole``: nor may it have any other.
+    """
+    whole = whole or path.rpartition(".")[2] in _WHOLE
     if isinstance(wanted, Mapping):
-        return _of_mapping(wanted, found, path)
+        return _of_mapping(wanted, found, path, whole)
     if isinstance(wanted, list):
-        return _of_list(wanted, found, path)
+        return _of_list(wanted, found, path, whole)
     return None if _same(wanted, found, path) else path
 
 
-def _of_mapping(wanted: Mapping[str, Any], found: Any, path: str) -> str | None:
+def _of_mapping(wanted: Mapping[str, Any], found: Any, path: str, whole: bool) -> str | None:
     if not isinstance(found, Mapping):
         return path if wanted or found is not None else None
-    for name, value in wanted.items():
+    # Metadata last: in it is a hash of all the rest, which says less than a field of that.
+    for name, value in sorted(wanted.items(), key=lambda item: not path and item[0] == "metadata"):
         where = f"{path}.{name}" if path else name
         if name in found:
-            differs = difference(value, found[name], where)
+            differs = difference(value, found[name], where, whole=whole)
             if differs is not None:
                 return differs
         elif value not in (None, "", {}, []):  # the API server drops what is empty
             return where
-    return None
+    more = sorted(found.keys() - wanted.keys()) if whole else ()
+    return f"{path}.{more[0]}" if more else None
 
 
-def _of_list(wanted: Sequence[Any], found: Any, path: str) -> str | None:
+def _of_list(wanted: Sequence[Any], found: Any, path: str, whole: bool) -> str | None:
     if not isinstance(found, list):
         return path if wanted or found is not None else None
     key = _key(path, wanted)
@@ -87,17 +106,19 @@ def _of_list(wanted: Sequence[Any], found: Any, path: str) -> str | None:
             (
                 differs
                 for index, (want, have) in enumerate(pairs)
-                if (differs := difference(want, have, f"{path}[{index}]")) is not None
+                if (differs := difference(want, have, f"{path}[{index}]", whole=whole)) is not None
             ),
             None,
         )
     held = {tuple(entry.get(name) for name in key): entry for entry in found}
+    if len(held) < len(found):
+        return path  # the same entry twice, which the API lets pass in some lists
     for want in wanted:
         identity = tuple(want.get(name) for name in key)
         where = f"{path}[{','.join(map(str, identity))}]"
         if identity not in held:
             return where
-        differs = difference(want, held[identity], where)
+        differs = difference(want, held[identity], where, whole=whole)
         if differs is not None:
             return differs
     return None
