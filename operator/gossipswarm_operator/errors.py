@@ -6,6 +6,7 @@ import json
 from typing import Final, Literal
 
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 FORBIDDEN: Final = "Forbidden"
 
 Kind = Literal["transient", "conflict", "refused"]
@@ -48,6 +49,8 @@ def api_error(status: int, body: bytes, retry_after: str | None) -> ApiError:
         message = body.decode(errors="replace")[:500]
     if status == 403 and "exceeded quota" in message:
         reason = QUOTA_EXCEEDED
+    if status == 403 and "because it is being terminated" in message:
+        reason = NAMESPACE_TERMINATING
     if not reason.isalpha():
         reason = _REASONS.get(status, "ServerError" if status >= 500 else "Refused")
     try:

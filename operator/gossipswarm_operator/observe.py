@@ -11,14 +11,13 @@ from typing import Final
 
 import msgspec
 
-from gossipswarm_operator import keyring, names
+from gossipswarm_operator import complaints, keyring, names
 from gossipswarm_operator.agent_documents import AgentAddress, agent_url
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import (
     BUDGETS,
     BY_KIND,
     CONFIG_MAPS,
-    EVENTS,
     NETWORK_POLICIES,
     PODS,
     SECRETS,
@@ -99,7 +98,8 @@ class Observer:
             else None,
             missing=missing,
             restart=restart,
-            creation_failures=await self._creation_failures(swarm, objects, pods),
+            creation_failures=await complaints.of_stateful_sets(self._kube, swarm, objects, pods),
+            claim_failures=await complaints.of_claims(self._kube, swarm, claims),
         )
 
     def forget(self, key: tuple[str, str]) -> None:
@@ -199,6 +199,7 @@ class Observer:
                 missing.append(f"ConfigMap {hooks}")
             else:
                 restart[f"{names.GROUP}/hooks"] = digest(found.get("data") or {})
+                missing += _lacking(found, "hooks.yaml")
         tls = spec.api.tls.secret_name
         if tls is not None:
             found = await self._kube.get(SECRETS, swarm.namespace, tls)
@@ -207,25 +208,9 @@ class Observer:
             else:
                 data = found.get("data") or {}
                 restart[f"{names.GROUP}/tls"] = digest(data.get("tls.crt", ""))
+                missing += _lacking(found, "tls.crt", "tls.key")
                 authority = _text(data.get("ca.crt") or data.get("tls.crt"))
         return tuple(missing), restart, authority
-
-    async def _creation_failures(
-        self, swarm: Swarm, objects: Mapping[Identity, Object], pods: Sequence[Pod]
-    ) -> dict[str, str]:
-        """Why StatefulSets lack pods: their controller says it in events only."""
-        found: dict[str, str] = {}
-        for (kind, name), body in objects.items():
-            wanted = body["spec"].get("replicas", 0) if kind == "StatefulSet" else 0
-            there = sum(names.stateful_set(swarm.name, pod.region) == name for pod in pods)
-            if there >= wanted:
-                continue
-            fields = f"involvedObject.kind=StatefulSet,involvedObject.name={name},type=Warning"
-            events = await self._kube.list_all(EVENTS, swarm.namespace, fields=fields)
-            failed = [event for event in events if event.get("reason") == "FailedCreate"]
-            if failed:
-                found[name] = str(max(failed, key=_last_seen).get("message", ""))
-        return found
 
 
 def expected(swarm: Swarm) -> list[Identity]:
@@ -270,6 +255,13 @@ async def authority(kube: KubeClient, swarm: Swarm) -> str | None:
     return _text(data.get("ca.crt") or data.get("tls.crt"))
 
 
+def _lacking(found: Object, *keys: str) -> list[str]:
+    """Keys that a ConfigMap or Secret ought to have."""
+    data = found.get("data") or {}
+    what = f"{found['kind']} {found['metadata']['name']}"
+    return [f"key {key} of {what}" for key in keys if key not in data]
+
+
 def _tokens(secret: Object | None) -> tuple[str, str] | None:
     data = (secret or {}).get("data") or {}
     read, write = _text(data.get("read")), _text(data.get("write"))
@@ -281,10 +273,6 @@ def _text(encoded: str | None) -> str | None:
         return base64.b64decode(encoded or "", validate=True).decode() or None
     except (binascii.Error, UnicodeDecodeError):
         return None
-
-
-def _last_seen(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _version(found: Object) -> str:

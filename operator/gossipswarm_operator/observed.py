@@ -71,6 +71,8 @@ class Observed(msgspec.Struct, frozen=True):
     """Hashes of what agents read only at their start."""
     creation_failures: Mapping[str, str] = {}
     """By StatefulSet: why it cannot make pods."""
+    claim_failures: Mapping[str, str] = {}
+    """By volume claim: why there is no volume."""
 
     def of_region(self, region: str) -> list[Pod]:
         """The pods of a region, by ordinal."""

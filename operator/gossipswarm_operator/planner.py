@@ -121,15 +121,19 @@ def _keys(
 ) -> Decision | None:
     if not swarm.encrypted:
         return None
-    ours = swarm.spec.encryption.secret_name is None
-    return keyring.decide(
+    named = swarm.spec.encryption.secret_name
+    decision = keyring.decide(
         observed.ring,
         swarm.spec.encryption.rotation.generation,
         observed.keys,
         declared,
-        fresh=fresh.key if ours else None,
+        fresh=fresh.key if named is None else None,
         partitioned=observed.partitioned,
     )
+    if decision.ring is not None:
+        return decision
+    why = observed.ring_error or f"Secret {named}, which is to hold the keys, is not there"
+    return msgspec.structs.replace(decision, waiting=why)
 
 
 def _facts(
@@ -295,12 +299,14 @@ def _tune(observed: Observed, facts: Facts, scaling: Scale, found: _Differences)
 def _rotate(keys: Decision | None, found: _Differences) -> None:
     if keys is None:
         return
-    if keys.waiting is not None:
-        blocked = keys.ring is None
-        found.waits.append(Wait("KeyRotation", f"key rotation {keys.waiting}", blocked=blocked))
-    if keys.before_secret or keys.ring is None:
-        return
     ring = keys.ring
+    if ring is None:
+        found.waits.append(Wait("NoKeys", keys.waiting or "there are no keys", blocked=True))
+        return
+    if keys.waiting is not None:
+        found.waits.append(Wait("KeyRotation", f"key rotation {keys.waiting}"))
+    if keys.before_secret:
+        return
     found.actions += [
         *(InstallKeys(agent, lacking) for agent, lacking in sorted(keys.install.items())),
         *(UseKey(agent, ring.primary) for agent in keys.use),

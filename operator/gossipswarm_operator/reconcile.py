@@ -27,14 +27,6 @@ from gossipswarm_operator.queue import backoff_seconds
 
 PROGRESS_SECONDS: Final = 2.0
 """Between two looks while something is under way."""
-_GOOD: Final = {
-    "Ready": "True",
-    "Available": "True",
-    "Converged": "True",
-    "KeyringInSync": "True",
-    "NetworkPolicyEnforced": "True",
-    "Partitioned": "False",
-}
 
 
 class SwarmReconciler:
@@ -172,13 +164,10 @@ class SwarmReconciler:
             return
         await self._kube.patch_status(SWARMS, metadata["namespace"], metadata["name"], patch)
         for found in conditions.transitions(before.get("conditions"), new["conditions"]):
-            now = found.now
-            if found.before == now.status or now.status == "Unknown":
-                continue
-            good = _GOOD.get(now.type, now.status) == now.status
-            was_good = found.before == _GOOD.get(now.type)
-            tell = self._events.normal if good or not was_good else self._events.warning
-            await tell(source, f"{now.type}{now.status}", f"{now.reason}: {now.message}")
+            now, tone = found.now, status.tone(found)
+            if tone is not None:
+                tell = self._events.warning if tone == "Warning" else self._events.normal
+                await tell(source, f"{now.type}{now.status}", f"{now.reason}: {now.message}")
 
 
 def _reason(action: object) -> str:

@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal
 
 from gossipswarm_operator import conditions, names
 from gossipswarm_operator.actions import Wait
-from gossipswarm_operator.conditions import Condition, false, true, unknown
+from gossipswarm_operator.conditions import Condition, Transition, false, true, unknown
 from gossipswarm_operator.failures import Failure
 from gossipswarm_operator.model import Swarm, split_image
 from gossipswarm_operator.observed import Observed, Pod
 from gossipswarm_operator.ownership import stateful_set
 from gossipswarm_operator.planner import Plan
+
+_GOOD: Final = {
+    "Ready": "True",
+    "Available": "True",
+    "Converged": "True",
+    "KeyringInSync": "True",
+    "NetworkPolicyEnforced": "True",
+    "Partitioned": "False",
+}
+_HARMLESS: Final = {
+    "Progressing": ("UpToDate", "Paused"),
+    "Ready": ("AgentsNotReady", "NotCreated"),
+}
+"""Reasons for which these are False without anybody having to do something."""
 
 
 def status(
@@ -79,6 +93,19 @@ def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[
     """What to merge into the status that is stored; empty if it says so already."""
     held = before or {}
     return {name: value for name, value in after.items() if held.get(name) != value}
+
+
+def tone(found: Transition) -> Literal["Normal", "Warning"] | None:
+    """How an event is to tell of a condition that changed; None for not at all."""
+    now = found.now
+    if now.status == "Unknown":
+        return None
+    harmless = _HARMLESS.get(now.type)
+    stuck = now.status == "False" and harmless is not None and now.reason not in harmless
+    if found.before == now.status and not stuck:
+        return None  # it only has another reason
+    fell = found.before == _GOOD.get(now.type) != now.status
+    return "Warning" if stuck or fell else "Normal"
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -162,22 +189,25 @@ def _ready(swarm: Swarm, observed: Observed, plan: Plan) -> Condition:
     unready = [name for name in wanted if name not in pods or not pods[name].ready]
     if unready:
         counted = f"{len(wanted) - len(unready)} of {len(wanted)} agents are ready"
-        return false("Ready", "AgentsNotReady", f"{counted}; {_why(observed, unready)}")
+        reason, why = _why(observed, unready)
+        return false("Ready", reason, f"{counted}; {why}")
     return true("Ready", "AgentsReady", f"all {len(wanted)} agents are ready")
 
 
-def _why(observed: Observed, unready: Sequence[str]) -> str:
-    """What is known of the first one that says what is wrong."""
+def _why(observed: Observed, unready: Sequence[str]) -> tuple[str, str]:
+    """What is known of the first one that says what is wrong: in CamelCase, and for people."""
+    for name, why in sorted(observed.creation_failures.items()):
+        return "PodsRefused", f"{name}: {why}"
+    for name, why in sorted(observed.claim_failures.items()):
+        return "VolumesMissing", f"volume claim {name}: {why}"
     pods = {pod.name: pod for pod in observed.pods}
     for name in unready:
         pod = pods.get(name)
         if pod is not None and pod.trouble:
-            return f"{name}: {pod.trouble}"
-    failures = [f"{name}: {why}" for name, why in sorted(observed.creation_failures.items())]
-    if failures:
-        return failures[0]
+            reason, _, why = pod.trouble.partition(": ")
+            return reason if reason.isalnum() else "AgentsFailing", f"{name}: {reason}: {why}"
     more = f" and {len(unready) - 1} more" if len(unready) > 1 else ""
-    return f"{unready[0]}{more} {'are' if more else 'is'} not"
+    return "AgentsNotReady", f"{unready[0]}{more} {'are' if more else 'is'} not"
 
 
 def _available(swarm: Swarm, observed: Observed) -> Condition:
