@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
 from gossipswarm_operator import conditions, status
-from gossipswarm_operator.actions import Apply, Delete, described
+from gossipswarm_operator.actions import Action, Apply, Delete, described
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.apply import Applier, Checkpoint
 from gossipswarm_operator.client import SWARMS, KubeClient
@@ -27,6 +28,8 @@ from gossipswarm_operator.queue import backoff_seconds
 
 PROGRESS_SECONDS: Final = 2.0
 """Between two looks while something is under way."""
+TOLD_ACTIONS: Final = 12
+"""Actions that an event names; beyond, it says how many more there were."""
 
 
 class SwarmReconciler:
@@ -51,9 +54,11 @@ class SwarmReconciler:
         self._default_image = default_image
         self._resync = resync_seconds
         self._now = now
-        self._observer = Observer(kube, agents)
+        self._observer = Observer(kube, agents, now)
         self._applier = Applier(kube, agents, checkpoint)
         self._failed: dict[tuple[str, str], int] = {}
+        self._unheard: dict[tuple[str, str], int] = {}
+        """Looks in a row at which no agent of a swarm answered and nothing was to be done."""
 
     async def reconcile(self, key: tuple[str, str]) -> float | None:
         """One reconcile; seconds until the next is due, None if the object is gone.
@@ -75,6 +80,7 @@ class SwarmReconciler:
             # What belongs to it is taken away by the garbage collector.
             self._metrics.show("GossipSwarm", *key, ())
             self._failed.pop(key, None)
+            self._unheard.pop(key, None)
             self._observer.forget(key)
             return None
         source.setdefault("apiVersion", SWARMS.api_version)
@@ -102,18 +108,18 @@ class SwarmReconciler:
             if tokens is not None and pod.address
         }
         result = await self._applier.apply(swarm.namespace, made.actions, addresses)
-        for action in result.done:
-            tell = self._events.normal
-            if isinstance(action, Apply) and action.why == "Repaired":
-                tell = self._events.warning
-            await tell(swarm.source, _reason(action), described(action))
+        for reason, actions in groupby(result.done, _reason):
+            tell = self._events.warning if reason == "Repaired" else self._events.normal
+            await tell(swarm.source, reason, _told(list(actions)))
         for failure in result.failures:
             await self._events.warning(swarm.source, failure.reason, failure.message)
         new = status.status(swarm, observed, made, result.failures, self._now())
         await self._save(swarm.source, new)
-        return self._next(swarm, made, result.failures)
+        return self._next(swarm, observed, made, result.failures)
 
-    def _next(self, swarm: Swarm, made: Plan, failures: tuple[Failure, ...]) -> float:
+    def _next(
+        self, swarm: Swarm, observed: Observed, made: Plan, failures: tuple[Failure, ...]
+    ) -> float:
         key = (swarm.namespace, swarm.name)
         if failures:
             count = self._failed[key] = self._failed.get(key, 0) + 1
@@ -121,10 +127,17 @@ class SwarmReconciler:
             return max(backoff_seconds(count), asked)
         self._failed.pop(key, None)
         moving = any(not wait.blocked for wait in made.waits) or made.actions
-        if moving or made.convergence.holds is not True:
-            # A thousand agents are not asked every other second.
-            return PROGRESS_SECONDS + swarm.total * 0.01
-        return self._resync
+        if not moving and made.convergence.holds is True:
+            self._unheard.pop(key, None)
+            return self._resync
+        # A thousand agents are not asked every other second.
+        seconds = PROGRESS_SECONDS + swarm.total * 0.01
+        if observed.agents or made.actions:
+            self._unheard.pop(key, None)
+            return seconds
+        # No agent answers, and that one begins to run is watched.
+        looks = self._unheard[key] = self._unheard.get(key, 0) + 1
+        return float(max(seconds, min(self._resync, seconds * 2 ** min(looks - 1, 10))))
 
     async def _not_seen(self, swarm: Swarm, error: ApiError) -> float:
         """The API server did not say what there is: nothing may be concluded, and nothing is done."""
@@ -162,7 +175,14 @@ class SwarmReconciler:
         )
         if not patch:
             return
-        await self._kube.patch_status(SWARMS, metadata["namespace"], metadata["name"], patch)
+        stored = await self._kube.patch_status(
+            SWARMS, metadata["namespace"], metadata["name"], patch
+        )
+        dropped = sorted(patch.keys() - (stored.get("status") or {}).keys() - _absent(patch))
+        if dropped:
+            fields = ", ".join(f"status.{name}" for name in dropped)
+            message = f"the CRD does not know {fields}: it is older than the operator, apply the CRDs of its version"
+            await self._events.warning(source, "CRDOutdated", message)
         for found in conditions.transitions(before.get("conditions"), new["conditions"]):
             now, tone = found.now, status.tone(found)
             if tone is not None:
@@ -170,7 +190,17 @@ class SwarmReconciler:
                 await tell(source, f"{now.type}{now.status}", f"{now.reason}: {now.message}")
 
 
-def _reason(action: object) -> str:
+def _absent(patch: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in patch.items() if value is None}
+
+
+def _told(actions: Sequence[Action]) -> str:
+    """Several actions of one kind in an event: there may be one for each of hundreds of agents."""
+    more = f"; and {len(actions) - TOLD_ACTIONS} more" if len(actions) > TOLD_ACTIONS else ""
+    return "; ".join(described(action) for action in actions[:TOLD_ACTIONS]) + more
+
+
+def _reason(action: Action) -> str:
     match action:
         case Apply(why=why):
             return why
