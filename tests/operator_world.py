@@ -78,6 +78,8 @@ class World:
     """Agents hold different states."""
     broken_images: set[str] = field(default_factory=set)
     """Images whose pods never become ready."""
+    restart: dict[str, str] = field(default_factory=dict)
+    """Hashes of what agents read at their start only, and is there."""
     actions: list[Action] = field(default_factory=list)
     """Everything that was done."""
     stop_after: int | None = None
@@ -152,6 +154,7 @@ class World:
             settings={**DEFAULTS, **self._base(), **self.settings} if alive else None,
             ring=ring,
             ring_error=error,
+            restart=dict(self.restart),
             tokens=None
             if tokens is None
             else tuple(base64.b64decode(tokens["data"][s]).decode() for s in ("read", "write")),

@@ -198,8 +198,10 @@ class Observer:
             if found is None:
                 missing.append(f"ConfigMap {hooks}")
             else:
-                restart[f"{names.GROUP}/hooks"] = digest(found.get("data") or {})
-                missing += _lacking(found, "hooks.yaml")
+                lacking = _lacking(found, "hooks.yaml")
+                missing += lacking
+                if not lacking:
+                    restart[names.HOOKS_ANNOTATION] = digest(found.get("data") or {})
         tls = spec.api.tls.secret_name
         if tls is not None:
             found = await self._kube.get(SECRETS, swarm.namespace, tls)
@@ -207,8 +209,10 @@ class Observer:
                 missing.append(f"Secret {tls}")
             else:
                 data = found.get("data") or {}
-                restart[f"{names.GROUP}/tls"] = digest(data.get("tls.crt", ""))
-                missing += _lacking(found, "tls.crt", "tls.key")
+                lacking = _lacking(found, "tls.crt", "tls.key")
+                missing += lacking
+                if not lacking:
+                    restart[names.TLS_ANNOTATION] = digest(data.get("tls.crt", ""))
                 authority = _text(data.get("ca.crt") or data.get("tls.crt"))
         return tuple(missing), restart, authority
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gossipswarm_operator import convergence, drift, keyring, names, storage, tuning
+from gossipswarm_operator import convergence, drift, keyring, names, restarts, storage, tuning
 from gossipswarm_operator.actions import (
     Action,
     Apply,
@@ -159,7 +159,7 @@ def _facts(
         key_annotations=ring.annotations() if ring is not None else {},
         read_token=read_token,
         write_token=write_token,
-        restart=observed.restart,
+        restart=restarts.hashes(swarm, observed),
     )
 
 
