@@ -161,12 +161,17 @@ def _named(name: str) -> Iterator[tuple[int, int]]:
         # It may end while it is looked at.
         with suppress(OSError, ValueError, IndexError):
             before, _, after = (entry / "stat").read_bytes().rpartition(b")")
-            called = before.partition(b"(")[2]
             state, parent = after.split()[:2]
-            if state == b"Z":
-                continue
-            if called != name.encode()[:_COMM_BYTES] or len(name.encode()) > _COMM_BYTES:
-                program = (entry / "cmdline").read_bytes().partition(b"\0")[0]
-                if program.rpartition(b"/")[2] != name.encode():
-                    continue
-            yield int(entry.name), int(parent)
+            if state != b"Z" and _is_called(name.encode(), before.partition(b"(")[2], entry):
+                yield int(entry.name), int(parent)
+
+
+def _is_called(name: bytes, called: bytes, process: Path) -> bool:
+    if called == name and len(name) <= _COMM_BYTES:
+        return True
+    words = (process / "cmdline").read_bytes().split(b"\0")[:2]
+    if called == name[:_COMM_BYTES]:
+        return name in (
+            word.rpartition(b"/")[2] for word in words
+        )  # a script stands behind its interpreter
+    return words[0].rpartition(b"/")[2] == name
