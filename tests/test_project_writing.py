@@ -8,13 +8,12 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from disks import mount, small_disk
 from gossipswarm_agent.project.ownership import NotOurs
 from gossipswarm_agent.project.projections import Projection
 from gossipswarm_agent.project.writing import Target, target
@@ -42,20 +41,6 @@ def shown(directory: Path) -> dict[str, str]:
 
 def hidden(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir() if path.name.startswith("..2")}
-
-
-@contextmanager
-def small_disk(path: Path, kibibytes: int) -> Iterator[Path]:
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", path], capture_output=True
-    )
-    if mount.returncode:
-        pytest.skip(f"no file system can be mounted here: {mount.stderr.decode().strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", path], check=True)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -152,12 +137,21 @@ def test_a_file_that_did_not_change_is_the_same_file(tmp_path: Path) -> None:
     assert (directory / "b").stat().st_ino != b.st_ino
 
 
-def test_the_version_before_stays_and_older_ones_go(tmp_path: Path) -> None:
+def test_a_version_that_was_replaced_stays_a_moment_and_only_so_many_do(tmp_path: Path) -> None:
     directory = tmp_path / "config"
     ours = make(directory, "dir")
-    for number in range(5):
+    ours.replace({"a": b"first"})
+    first = directory / (directory / "..data").readlink()
+    os.utime(first, (0, 0))  # it is old, but was replaced only now
+    ours.replace({"a": b"second"})
+    assert (first / "a").read_bytes() == b"first"
+    for number in range(20):
         ours.replace({"a": b"%d" % number})
-    assert len(hidden(directory)) == 2
+    assert len(hidden(directory)) == 9
+    for name in hidden(directory):
+        os.utime(directory / name, (0, 0))
+    assert not ours.replace({"a": b"19"})
+    assert hidden(directory) == {str((directory / "..data").readlink())}
 
 
 def test_half_a_change_is_completed_after_a_crash(tmp_path: Path) -> None:
@@ -169,11 +163,11 @@ def test_half_a_change_is_completed_after_a_crash(tmp_path: Path) -> None:
     (directory / "gone").symlink_to("..data/gone")  # as if it had not been unlinked yet
     (directory / "..data_tmp").symlink_to("..nowhere")
     (directory / "..2020_01_01_00_00_00.left").mkdir()
+    os.utime(directory / "..2020_01_01_00_00_00.left", (0, 0))
     restarted = make(directory, "dir")
     assert restarted.replace({"a": b"1", "b": b"2"})
     assert shown(directory) == {"a": "1", "b": "2"}
     assert not os.path.lexists(directory / "gone")
-    assert restarted.replace({"a": b"1", "b": b"3"})
     assert "..2020_01_01_00_00_00.left" not in hidden(directory)
 
 
@@ -341,7 +335,7 @@ def test_a_full_disk_leaves_the_version_before_and_no_litter(format_: str, tmp_p
 
 def test_a_read_only_disk_says_so(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 64) as disk:
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        mount("-o", "remount,ro", disk)
         with pytest.raises(OSError) as refused:
             make(disk / "app.json").replace(b"1")
         assert refused.value.errno == errno.EROFS

@@ -2,11 +2,12 @@
 
 A file is written beside itself, synced and renamed. A directory has the layout of a ConfigMap's volume: every file is a
 link through ``..data``, which is a link to a directory with all files of one version, so that one rename changes them
-all. The version before stays until the next one comes: who has just followed the link still finds its files.
+all. A version that was replaced stays for a moment: who has just followed the link still finds its files.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -24,7 +25,13 @@ from gossipswarm_agent.project.rendering import Content
 _DATA: Final = "..data"
 _NEXT: Final = "..data_tmp"
 _CLAIM: Final = "..gossipswarm"
+_GRACE_SECONDS: Final = 1.0
+"""How long a version stays after it was replaced, at least, unless there are more than..."""
+_FORMER_KEPT: Final = 8
+_MANY: Final = 64
+"""New files from which on one sync of all there is on the disk is cheaper than a sync of each."""
 _GENERATION: Final = re.compile(r"\.\.[0-9]{4}_[0-9]{2}_.+")
+_syncfs: Final = ctypes.CDLL(None, use_errno=True).syncfs
 
 
 class Target(Protocol):
@@ -104,8 +111,10 @@ class DirectoryTarget:
         kept = self._unchanged(content, current)
         if current is None or len(kept) < len(content) or set(content) != _files(current):
             current = self._flip(content, current, kept)
-        elif links == set(content):
-            return False
+        else:
+            self._sweep(current, _GRACE_SECONDS)
+            if links == set(content):
+                return False
         for name in content.keys() - links:
             (self._path / name).symlink_to(f"{_DATA}/{name}")
         for name in links - content.keys():
@@ -157,34 +166,46 @@ class DirectoryTarget:
         made = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime())
         fresh = Path(tempfile.mkdtemp(prefix=made, dir=self._path))
         try:
-            for name, data in content.items():
-                if name not in kept or not _linked(current, fresh, name):
-                    _write(fresh / name, data, self._mode)
+            new = {
+                name: data
+                for name, data in content.items()
+                if name not in kept or not _linked(current, fresh, name)
+            }
+            for name, data in new.items():
+                _write(fresh / name, data, self._mode, sync=len(new) < _MANY)
             fresh.chmod(0o755)
-            _sync_directory(fresh)
+            if len(new) < _MANY:
+                _sync_directory(fresh)
+            else:
+                _sync_file_system(fresh)
             upcoming = self._path / _NEXT
             upcoming.unlink(missing_ok=True)
             upcoming.symlink_to(fresh.name)
             upcoming.rename(self._path / _DATA)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
+            self._sweep(current, 0.0)  # there may be room next time
             raise
-        self._sweep(fresh, current)
+        if current is not None:
+            os.utime(current)  # replaced now
+        self._sweep(fresh, _GRACE_SECONDS)
         return fresh
 
-    def _sweep(self, *keep: Path | None) -> None:
-        """Remove all versions but these."""
-        names = {path.name for path in keep if path is not None}
+    def _sweep(self, current: Path | None, grace: float) -> None:
+        """Remove versions that were replaced more than ``grace`` seconds ago, and those beyond a number."""
         with os.scandir(self._path) as entries:
             former = [
-                entry.path
+                (entry.stat(follow_symlinks=False).st_mtime, entry.path)
                 for entry in entries
-                if entry.name not in names
+                if (current is None or entry.name != current.name)
                 and _GENERATION.fullmatch(entry.name)
                 and entry.is_dir(follow_symlinks=False)
             ]
-        for path in former:
-            shutil.rmtree(path, ignore_errors=True)
+        former.sort(reverse=True)
+        oldest = time.time() - grace
+        for number, (replaced, path) in enumerate(former):
+            if number >= _FORMER_KEPT or replaced < oldest:
+                shutil.rmtree(path, ignore_errors=True)
 
     def release(self) -> None:
         """As ``Target`` says."""
@@ -228,15 +249,26 @@ def _linked(current: Path | None, fresh: Path, name: str) -> bool:
     return True
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """A new file with this content, on the disk."""
+def _write(path: Path, content: bytes, mode: int, *, sync: bool = True) -> None:
+    """A new file with this content, and if ``sync`` on the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(descriptor)
 
