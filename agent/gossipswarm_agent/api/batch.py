@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
 
 from gossipswarm_agent.api.call import Call, check_value, decode_document
+from gossipswarm_agent.api.common import NDJSON
 from gossipswarm_agent.api.limits import BATCH_LINES, MAX_LINE_BYTES, STALLED_SECONDS
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.types import BatchAck, BatchLine
 from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import Mutation
-from gossipswarm_agent.runtime.agent import Agent
 
-NDJSON: Final = "application/x-ndjson"
+if TYPE_CHECKING:
+    from gossipswarm_agent.runtime.agent import Agent
+
 _HEADERS: Final = {hdrs.CONTENT_TYPE: NDJSON, hdrs.CACHE_CONTROL: "no-store"}
 _AGENT_WIDE: Final = frozenset({429, 503, 507})
 """Statuses of refusals that say nothing about the line: the others would meet them as well."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -26,6 +26,7 @@ from gossipswarm_agent.api.problems import (
 )
 
 if TYPE_CHECKING:
+    from gossipswarm_agent.api.holder import Holder
     from gossipswarm_agent.runtime.agent import Agent
 
 T = TypeVar("T")
@@ -39,23 +40,29 @@ _JSON_MEDIA: Final = re.compile(r"application/([a-z0-9.+-]+\+)?json|text/json")
 class Call:
     """A request on its way through one operation."""
 
-    __slots__ = ("agent", "closing", "query", "request", "tail")
+    __slots__ = ("closing", "holder", "query", "request", "tail")
 
     def __init__(
         self,
-        agent: Agent,
+        holder: Holder,
         request: web.BaseRequest,
         tail: str,
         query: str,
         closing: asyncio.Future[None],
     ) -> None:
-        self.agent = agent
+        self.holder = holder
+        """Who answers."""
         self.request = request
         self.tail = tail
         """What stands in the path's parameter, percent-encoded."""
         self.query = query
         self.closing = closing
         """Done when the server closes: streams end then."""
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that answers; for operations that only agents have."""
+        return cast("Agent", self.holder)
 
     def key(self) -> str:
         """The key in the path. Raises Problem 400 where it is not UTF-8."""

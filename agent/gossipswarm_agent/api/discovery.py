@@ -24,15 +24,15 @@ async def healthz(call: Call) -> web.StreamResponse:
 
 async def readyz(call: Call) -> web.StreamResponse:
     """GET: the agent is in its swarm and has caught up. Raises Problem 503 until then, and once it leaves."""
-    why = call.agent.unreadiness
+    why = call.holder.unreadiness
     if why is not None:
         raise Problem(503, "not-ready", why)
-    return _json(Health(status="ready"))
+    return _json(Health(status="ready", trouble=call.holder.projector.trouble or ""))
 
 
 async def metrics(call: Call) -> web.StreamResponse:
     """GET: everything that Prometheus scrapes."""
-    body = call.agent.metrics.render()
+    body = call.holder.metrics.render()
     return web.Response(body=body, headers={"Content-Type": _METRICS})
 
 

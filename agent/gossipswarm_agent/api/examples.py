@@ -111,6 +111,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
         "sequence": 42,
         "members_alive": 150,
         "groups": [["eu-central", "us-east", "us-west"]],
+        "cut_by": None,
         "degraded": False,
         "settings_version": 1,
         "newest_trace": {"dot": _DOT, "key": "app.config", "started_at": _AT},
@@ -201,7 +202,12 @@ EXAMPLES: Final[dict[Any, Any]] = {
     },
     types.ResetPeers: {"closed": 12},
     types.DropRequest: {"inbound": ["us-west"], "outbound": ["us-west"], "duration_ms": 30000},
-    types.DropList: {"inbound": ["us-west"], "outbound": ["us-west"], "until": _AT},
+    types.DropList: {
+        "inbound": ["us-west"],
+        "outbound": ["us-west"],
+        "until": _AT,
+        "by": "drill of Tuesday",
+    },
     types.Released: {"regions": ["us-west"]},
     types.Nothing: {},
     types.Hooks: {
@@ -210,6 +216,45 @@ EXAMPLES: Final[dict[Any, Any]] = {
     },
     types.HookCall: {"event": "partition-detected", "detail": {"groups": [["us-east"]]}},
     types.HookOutcomes: {"outcomes": [_HOOK_OUTCOME]},
+    types.Projections: {
+        "projections": [
+            {
+                "prefix": "app.config",
+                "path": "/config/app.json",
+                "format": "json",
+                "version": 7,
+                "etag": "553724a0db1eb3ad",
+                "dot": _DOT,
+                "on_trial": False,
+                "written_at": _AT,
+                "bytes": 132,
+                "files": 1,
+                "writes": 3,
+                "failures": 0,
+                "trouble": None,
+                "reload": {
+                    "result": "acknowledged",
+                    "detail": "http://127.0.0.1:8080/reload answered 204",
+                    "at": _AT,
+                },
+                "applied": True,
+            }
+        ]
+    },
+    types.Edges: {
+        "edges": [
+            {
+                "name": "shop-7d9f",
+                "region": "us-east",
+                "labels": {},
+                "prefixes": ["app.config"],
+                "since": _AT,
+                "level": True,
+                "lag_ms": 0.0,
+                "report": None,
+            }
+        ]
+    },
     types.Health: {"status": "ok"},
     types.Problem: {
         "type": "urn:gossipswarm:problem:not-found",

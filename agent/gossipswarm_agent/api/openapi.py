@@ -12,7 +12,7 @@ import msgspec
 from gossipswarm_agent.api import types
 from gossipswarm_agent.api.access import TOKEN_HEADER
 from gossipswarm_agent.api.examples import EXAMPLES
-from gossipswarm_agent.api.operations import Operation
+from gossipswarm_agent.api.operations import Operation, Table
 from gossipswarm_agent.api.problems import CONTENT_TYPE as PROBLEM
 from gossipswarm_agent.api.table import TABLE
 from gossipswarm_agent.runtime.metrics import program_version
@@ -38,7 +38,7 @@ _ANY: Final = (401, 403, 404, 405, 500)
 _OPEN: Final = (404, 405, 500)
 
 
-def document() -> dict[str, Any]:
+def document(table: Table = TABLE) -> dict[str, Any]:
     """The document as JSON-compatible objects."""
     return {
         "openapi": "3.1.0",
@@ -55,9 +55,9 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/", "description": "this agent"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": _paths(),
+        "paths": _paths(table),
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(table),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -75,9 +75,9 @@ def document() -> dict[str, Any]:
     }
 
 
-def _paths() -> dict[str, Any]:
+def _paths(table: Table) -> dict[str, Any]:
     paths: dict[str, Any] = {}
-    for operation in TABLE.operations:
+    for operation in table.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return paths
 
@@ -196,9 +196,9 @@ def _reference(kind: type) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(name=kind.__name__)}
 
 
-def _schemas() -> Mapping[str, Any]:
+def _schemas(table: Table) -> Mapping[str, Any]:
     named: list[Any] = [types.Problem]
-    for operation in TABLE.operations:
+    for operation in table.operations:
         for kind in (*operation.answers.values(), operation.body):
             if kind in (None, object, dict):
                 continue

@@ -12,7 +12,7 @@ from gossipswarm_agent.project.receipts import Counts
 
 async def read_projections(call: Call) -> web.StreamResponse:
     """GET: what is on disk of each projection, and whether the application has it."""
-    known = types.Projections(projections=list(map(_info, call.agent.projector.counts)))
+    known = types.Projections(projections=list(map(_info, call.holder.projector.counts)))
     return web.Response(body=encode_json(known), content_type="application/json")
 
 

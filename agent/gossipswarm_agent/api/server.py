@@ -19,12 +19,12 @@ from aiohttp import web
 
 from gossipswarm_agent.api.access import Gate
 from gossipswarm_agent.api.call import Call, parse_parameters
+from gossipswarm_agent.api.holder import Holder
 from gossipswarm_agent.api.limits import CLOSE_SECONDS, MAX_CONNECTIONS
+from gossipswarm_agent.api.operations import Table
 from gossipswarm_agent.api.problems import Problem
-from gossipswarm_agent.api.table import TABLE
 from gossipswarm_agent.api.types import Nothing
 from gossipswarm_agent.core.errors import WriteRefused
-from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import Tokens
 
 log: Final = logging.getLogger(__name__)
@@ -70,12 +70,13 @@ class _Connection(web.RequestHandler):
 class _Listener(web.Server):
     """The connections of one agent."""
 
-    def __init__(self, agent: Agent, gate: Gate, **options: Any) -> None:
+    def __init__(self, holder: Holder, table: Table, gate: Gate, **options: Any) -> None:
         super().__init__(self._serve, handler_cancellation=True, **options)
         self.refused = 0
         """Connections beyond the limit."""
         self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._agent = agent
+        self._holder = holder
+        self._table = table
         self.gate = gate
         """Who may ask."""
 
@@ -85,11 +86,11 @@ class _Listener(web.Server):
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             path, _, query = request.path_qs.partition("?")
-            operation, tail = TABLE.find(request.method, path)
+            operation, tail = self._table.find(request.method, path)
             self.gate.admit(request, operation.scope)
             if query and operation.query is None:
                 parse_parameters(query, Nothing)
-            call = Call(self._agent, request, tail, query, self.closing)
+            call = Call(self._holder, request, tail, query, self.closing)
             return await operation.handler(call)
         except Problem as problem:
             return problem.response()
@@ -136,14 +137,15 @@ class Server:
 
 
 async def serve(
-    agent: Agent,
+    holder: Holder,
     *,
     sockets: Sequence[socket],
+    table: Table | None = None,
     tokens: Tokens | None = None,
     tls: ssl.SSLContext | None = None,
     access_log: logging.Logger | None = None,
 ) -> Server:
-    """Serve ``agent`` on sockets that are bound already; they are closed with the server.
+    """Serve an agent, or with a table of its own an edge, on sockets that are bound already; they are closed with the server.
 
     ``tokens`` None asks nobody for a credential. Call it twice for listeners of different trust. A
     listener on loopback only takes requests that name it by a local name.
@@ -154,7 +156,7 @@ async def serve(
         "keepalive_timeout": KEEPALIVE_SECONDS,
         "lingering_time": LINGER_SECONDS,
     }
-    listener = _Listener(agent, gate, **options)
+    listener = _Listener(holder, table or _of_agents(), gate, **options)
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
     try:
@@ -165,6 +167,12 @@ async def serve(
             server.close()
         raise
     return Server(listener, servers)
+
+
+def _of_agents() -> Table:
+    from gossipswarm_agent.api.table import TABLE  # noqa: PLC0415 - an edge has no use for all of it
+
+    return TABLE
 
 
 def _is_loopback(bound: socket) -> bool:

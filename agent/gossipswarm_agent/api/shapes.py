@@ -54,6 +54,7 @@ def agent_info(agent: Agent) -> types.AgentInfo:
         sequence=state.sequence,
         members_alive=node.membership.size,
         groups=[list(group) for group in node.regions.groups()],
+        cut_by=(agent.drops.by or "somebody") if agent.drops else None,
         degraded=node.parameters.degraded,
         settings_version=node.parameters.version,
         newest_trace=types.NewestTrace(newest[0], newest[1], timestamp(newest[2]))

@@ -39,8 +39,8 @@ async def read(call: Call) -> web.StreamResponse:
         return await stream_changes(call, key, wanted.since)
     if wanted.keys:
         return _list_keys(call, key, wanted)
-    agent = call.agent
-    reading = agent.read(key)
+    holder = call.holder
+    reading = holder.read(key)
     if reading is None:
         raise _not_found(call, key)
     etag = f'"{reading.etag}"'
@@ -56,9 +56,9 @@ async def read(call: Call) -> web.StreamResponse:
             last_updated=timestamp(reading.updated_ms),
             origin=reading.origin,
             conflict=reading.conflict,
-            region=agent.config.region,
-            agent=agent.config.name,
-            degraded=agent.node.parameters.degraded,
+            region=holder.config.region,
+            agent=holder.config.name,
+            degraded=holder.degraded,
         )
     )
     return _answer(body, etag)
@@ -72,7 +72,7 @@ def _key(call: Call, wanted: ReadParameters | WriteParameters) -> str:
 
 
 def _list_keys(call: Call, prefix: str, wanted: ReadParameters) -> web.Response:
-    found = call.agent.node.state.keys(prefix, wanted.limit + 1, wanted.after)
+    found = call.holder.list_keys(prefix, wanted.limit + 1, wanted.after)
     page = list(found[: wanted.limit])
     rest = page[-1] if len(found) > wanted.limit else None
     return _answer(encode_json(Keys(keys=page, next=rest)), None)
@@ -93,7 +93,7 @@ def _not_found(call: Call, key: str) -> Problem:
 
 def _near_keys(call: Call, parent: str) -> set[str]:
     """Keys that are read below a parent: leaves, and what lies above them."""
-    leaves = call.agent.node.state.keys(parent, _NEAR_KEYS, "")
+    leaves = call.holder.list_keys(parent, _NEAR_KEYS)
     return {*leaves, *(above for leaf in leaves for above in paths.ancestors(leaf))}
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from gossipswarm_agent.api import admin, batch, discovery, hooks, queries, state, types
+from gossipswarm_agent.api import (
+    admin,
+    batch,
+    discovery,
+    edges,
+    hooks,
+    projections,
+    queries,
+    state,
+    types,
+)
+from gossipswarm_agent.api.common import add_common
 from gossipswarm_agent.api.operations import JSON, Handler, Operation, Table
 from gossipswarm_agent.core.settings import Settings
 
 TABLE: Final = Table()
 
-_EVENTS: Final = "text/event-stream"
-_WRITE_PROBLEMS: Final = (400, 412, 413, 415, 422, 429, 503, 504, 507)
-_WRITE_HEADERS: Final = ("If-Match", "If-None-Match", "X-Request-Id")
 _ADMIN_PROBLEMS: Final = (400, 413, 415, 422, 429, 503)
 
 
@@ -23,131 +31,31 @@ def _add(
     TABLE.add(Operation(method, path, handler, scope, summary, tag, **more))
 
 
-_state = partial(_add, scope="write", tag="state", answers={JSON: types.Written})
 _swarm = partial(_add, scope="read", tag="swarm")
-_discovery = partial(_add, scope="open", tag="discovery")
 
-for _path in ("/v1/state", "/v1/state/{key}"):
-    _add(
-        "GET",
-        _path,
-        state.read,
-        "read",
-        "state",
-        "Read a value, list keys, or watch",
-        query=types.ReadParameters,
-        headers=("If-None-Match", "Last-Event-ID"),
-        answers={JSON: types.Value | types.Keys, _EVENTS: types.Changed},
-        problems=(304, 400, 404, 422, 429),
-    )
-    _state(
-        "PUT",
-        _path,
-        state.put,
-        summary="Replace the subtree at a key",
-        query=types.PutParameters,
-        body=object,
-        headers=_WRITE_HEADERS,
-        problems=_WRITE_PROBLEMS,
-    )
-    _state(
-        "PATCH",
-        _path,
-        state.patch,
-        summary="Merge into the subtree at a key (RFC 7396)",
-        query=types.WriteParameters,
-        body=object,
-        headers=_WRITE_HEADERS,
-        problems=_WRITE_PROBLEMS,
-    )
-    _state(
-        "DELETE",
-        _path,
-        state.delete,
-        summary="Delete a key and all below it",
-        query=types.WriteParameters,
-        headers=_WRITE_HEADERS,
-        problems=_WRITE_PROBLEMS,
-    )
-
-_add(
-    "POST",
-    "/v1/batch",
-    batch.write_batch,
-    "write",
-    "state",
-    "Write many lines over one request, each acknowledged in order",
-    body=types.BatchLine,
-    body_media=batch.NDJSON,
-    answers={batch.NDJSON: types.BatchAck},
-    problems=(417,),
-)
-
-_swarm(
-    "GET",
-    "/v1/agent",
-    queries.agent,
-    summary="What this agent says of itself",
-    answers={JSON: types.AgentInfo},
-)
-_swarm(
-    "GET",
-    "/v1/members",
-    queries.members,
-    summary="Everyone this agent knows",
-    answers={JSON: types.Members},
-)
-_swarm(
-    "GET",
-    "/v1/regions",
-    queries.regions,
-    summary="Every region this agent knows, its relays and links",
-    answers={JSON: types.Regions},
-)
-_swarm(
-    "GET",
-    "/v1/partition",
-    queries.partition,
-    summary="Which regions hear each other, now and in the past",
-    answers={JSON: types.Partition},
-)
-_swarm(
-    "GET",
-    "/v1/convergence",
-    queries.recent_convergence,
-    summary="Traced writes of this agent, latest first",
-    answers={JSON: types.ConvergenceList},
-)
-_swarm(
-    "GET",
-    "/v1/convergence/{dot}",
-    queries.convergence,
-    summary="How far a traced write has come, or wait until it has come far enough",
-    query=types.ConvergenceParameters,
-    answers={JSON: types.Convergence},
-    problems=(400, 404, 504),
-)
-_swarm(
-    "GET",
-    "/v1/convergence-stats",
-    queries.convergence_stats,
-    summary="Convergence times over the recent traced writes",
-    answers={JSON: types.ConvergenceStats},
-)
-_swarm(
-    "GET",
-    "/v1/conflicts",
-    queries.conflicts,
-    summary="Concurrent writes that lost, and what beat them",
-    query=types.ConflictParameters,
-    answers={JSON: types.Conflicts},
-)
-_swarm(
-    "GET",
-    "/v1/config",
-    admin.read_config,
-    summary="The swarm's parameters",
-    answers={JSON: types.Config},
+add_common(
+    TABLE,
+    {
+        ("GET", "/v1/state"): state.read,
+        ("PUT", "/v1/state"): state.put,
+        ("PATCH", "/v1/state"): state.patch,
+        ("DELETE", "/v1/state"): state.delete,
+        ("POST", "/v1/batch"): batch.write_batch,
+        ("GET", "/v1/agent"): queries.agent,
+        ("GET", "/v1/members"): queries.members,
+        ("GET", "/v1/regions"): queries.regions,
+        ("GET", "/v1/partition"): queries.partition,
+        ("GET", "/v1/convergence"): queries.recent_convergence,
+        ("GET", "/v1/convergence/{dot}"): queries.convergence,
+        ("GET", "/v1/convergence-stats"): queries.convergence_stats,
+        ("GET", "/v1/conflicts"): queries.conflicts,
+        ("GET", "/v1/config"): admin.read_config,
+        ("GET", "/v1/projections"): projections.read_projections,
+        ("GET", "/healthz"): discovery.healthz,
+        ("GET", "/readyz"): discovery.readyz,
+        ("GET", "/metrics"): discovery.metrics,
+        ("GET", "/openapi.json"): discovery.openapi,
+    },
 )
 
 _admin = partial(_add, scope="write", tag="administration", problems=_ADMIN_PROBLEMS)
@@ -256,28 +164,19 @@ _admin(
     problems=(*_ADMIN_PROBLEMS, 404),
 )
 
-_discovery(
+_swarm(
     "GET",
-    "/healthz",
-    discovery.healthz,
-    summary="Is the process alive",
-    answers={JSON: types.Health},
+    "/v1/replica",
+    edges.replica,
+    summary="Follow the state as an edge does, over a WebSocket",
+    query=types.ReplicaParameters,
+    answers={edges.FRAMES: None},
+    problems=(400, 409, 426, 503),
 )
-_discovery(
+_swarm(
     "GET",
-    "/readyz",
-    discovery.readyz,
-    summary="Has the agent joined and caught up",
-    answers={JSON: types.Health},
-    problems=(503,),
+    "/v1/edges",
+    edges.list_edges,
+    summary="Edges that are connected to this agent, and how far each of them is",
+    answers={JSON: types.Edges},
 )
-_add(
-    "GET",
-    "/metrics",
-    discovery.metrics,
-    "read",
-    "discovery",
-    "Metrics for Prometheus",
-    answers={"text/plain": None},
-)
-_discovery("GET", "/openapi.json", discovery.openapi, summary="This document", answers={JSON: dict})

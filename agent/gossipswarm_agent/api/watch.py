@@ -32,7 +32,7 @@ async def stream_changes(call: Call, prefix: str, since: str | None) -> web.Stre
     disconnected; it resumes from the last id that it saw.
     """
     last_id = call.request.headers.get("Last-Event-ID") or since
-    watcher = call.agent.watch(prefix, last_id)
+    watcher = call.holder.watch(prefix, last_id)
     try:
         response = web.StreamResponse(headers=_HEADERS)
         # A stream ends with its connection, as event sources expect; kept alive it would look merely quiet.

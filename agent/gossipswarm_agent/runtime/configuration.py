@@ -49,6 +49,10 @@ def _field(text: str, **limits: Any) -> Any:
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``gossipswarm-agent`` can be told."""
 
+    role: Annotated[
+        Literal["agent", "edge"],
+        _field("agent: gossips; edge: keeps a copy from an agent and passes writes on to it"),
+    ] = "agent"
     name: Annotated[str | None, _field("name of this agent (default: the host name)")] = None
     region: Annotated[str, _field("region it is in")]
     swarm: Annotated[str, _field("unique id of the swarm")]
@@ -72,6 +76,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     seeds: Annotated[
         list[str],
         _field("where to find the swarm: host:port, region=host:port or region=srv:service"),
+    ] = []
+    upstream: Annotated[
+        list[str], _field("edge: agents to copy from, by their API: host:port or srv:service")
+    ] = []
+    upstream_token_file: Annotated[
+        str | None, _field("edge: file with the token to show to agents, to read or to write")
+    ] = None
+    upstream_ca_file: Annotated[
+        str | None,
+        _field("edge: PEM authorities of the agents' certificates; makes it ask by https"),
+    ] = None
+    prefixes: Annotated[
+        list[str], _field("edge: keys to hold, with all below them (default: everything)")
     ] = []
     declared: Annotated[
         dict[str, str] | None, _field("name=region of every agent that ought to exist")

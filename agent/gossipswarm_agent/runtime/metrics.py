@@ -91,19 +91,20 @@ class Metrics(Collector):
         yield from self._durations()
         yield from self._process()
         yield from self._agent.projector.collect()
+        yield from self._edges()
 
     # --- by concern -------------------------------------------------------------------------------
 
     def _replication(self) -> Iterator[Metric]:
         node = self._agent.node
         state = node.state
-        yield _gauge("leaves", "Live leaves held.", state.leaf_count)
-        yield _gauge("tombstones", "Deleted leaves not collected yet.", state.tombstone_count)
-        yield _gauge("held_rows", "Rows from the future, waiting for their time.", state.held_count)
-        yield _gauge(
+        yield gauge("leaves", "Live leaves held.", state.leaf_count)
+        yield gauge("tombstones", "Deleted leaves not collected yet.", state.tombstone_count)
+        yield gauge("held_rows", "Rows from the future, waiting for their time.", state.held_count)
+        yield gauge(
             "degraded", "1 while writes are refused by order.", int(node.parameters.degraded)
         )
-        yield _gauge("clock_skew_seconds", "By how much peers say that this clock is ahead.",
+        yield gauge("clock_skew_seconds", "By how much peers say that this clock is ahead.",
                      node.skew.ahead_ms / 1000)  # fmt: skip
         groups: dict[str, CounterMetricFamily] = {}
         for prefix, (name, labels, text) in _LABELLED.items():
@@ -140,7 +141,7 @@ class Metrics(Collector):
         frames.add_metric(["in", "stream"], counters.stream_frames_in)
         frames.add_metric(["out", "stream"], counters.stream_frames_out)
         yield frames
-        yield _gauge("streams", "Open streams, both ways.", transport.streams_open)
+        yield gauge("streams", "Open streams, both ways.", transport.streams_open)
         depths = GaugeMetricFamily(
             PREFIX + "queue_depth", "What waits, by queue.", labels=["queue"]
         )
@@ -148,8 +149,8 @@ class Metrics(Collector):
         depths.add_metric(["requests"], agent.driver.in_flight)
         depths.add_metric(["watchers"], len(agent.watchers))
         yield depths
-        yield _counter("watchers_dropped", "Watchers that were too slow.", agent.watchers.dropped)
-        yield _counter(
+        yield counter("watchers_dropped", "Watchers that were too slow.", agent.watchers.dropped)
+        yield counter(
             "seed_failures", "Attempts to resolve a seed that failed.", agent.seed_failures
         )
 
@@ -189,22 +190,34 @@ class Metrics(Collector):
                 PREFIX + name, text, buckets=histogram.buckets(), sum_value=histogram.sum
             )
 
+    def _edges(self) -> Iterator[Metric]:
+        edges = self._agent.edges
+        known = [] if edges is None else list(edges)
+        lags = [0.0 if edges is None else edges.lag_seconds(edge) for edge in known]
+        yield gauge("edges", "Edges that follow this agent.", len(known))
+        yield gauge("edges_behind", "Edges that are being sent what they lack.",
+                    sum(edge.vector is not None for edge in known))  # fmt: skip
+        yield gauge("edge_lag_seconds", "Age of the oldest change that an edge has not applied, of all edges.",
+                    max(lags, default=0.0))  # fmt: skip
+        yield counter("edges_dropped", "Edges that were given up for being silent or too slow.",
+                      0 if edges is None else edges.dropped)  # fmt: skip
+
     def _process(self) -> Iterator[Metric]:
         agent = self._agent
         status = agent.journal_status
-        yield _gauge("journal_bytes", "Size of the journal on disk.", status.bytes)
-        yield _counter("journal_records", "Records appended.", status.records)
-        yield _counter("journal_failures", "Appends, syncs and snapshots refused by the disk.",
+        yield gauge("journal_bytes", "Size of the journal on disk.", status.bytes)
+        yield counter("journal_records", "Records appended.", status.records)
+        yield counter("journal_failures", "Appends, syncs and snapshots refused by the disk.",
                        status.failures)  # fmt: skip
-        yield _counter("journal_snapshots", "Snapshots taken.", status.snapshots)
-        yield _gauge("journal_trouble", "1 while the journal does not hold everything.",
+        yield counter("journal_snapshots", "Snapshots taken.", status.snapshots)
+        yield gauge("journal_trouble", "1 while the journal does not hold everything.",
                      int(status.trouble is not None))  # fmt: skip
-        yield _gauge("event_loop_lag_seconds", "By how much the last tick came late.",
+        yield gauge("event_loop_lag_seconds", "By how much the last tick came late.",
                      agent.loop_lag_seconds)  # fmt: skip
-        yield _gauge(
+        yield gauge(
             "event_loop_worst_lag_seconds", "The latest tick of all.", agent.driver.worst_lag
         )
-        yield _counter("defects", "Events that met a bug; the log has them.", agent.driver.defects)
+        yield counter("defects", "Events that met a bug; the log has them.", agent.driver.defects)
         hooks = CounterMetricFamily(
             PREFIX + "hook_actions", "Actions of hooks, by outcome.", labels=["event", "outcome"]
         )
@@ -237,11 +250,13 @@ def _hops(counts: dict[int, int]) -> HistogramMetricFamily:
     )
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """One number that goes up and down."""
     return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """One number that only goes up."""
     return CounterMetricFamily(PREFIX + name, text, value=value)
 
 

@@ -37,6 +37,17 @@ from gossipswarm_agent.api.types.convergence import (
     ConvergenceStats,
     Round,
 )
+from gossipswarm_agent.api.types.edges import (
+    EdgeInfo,
+    Edges,
+    ReplicaParameters,
+    Upstream,
+)
+from gossipswarm_agent.api.types.projections import (
+    ProjectionInfo,
+    Projections,
+    ReloadInfo,
+)
 from gossipswarm_agent.api.types.state import (
     BatchAck,
     BatchLine,
@@ -91,6 +102,8 @@ __all__ = [
     "Drained",
     "DropList",
     "DropRequest",
+    "EdgeInfo",
+    "Edges",
     "Health",
     "HookCall",
     "HookOutcome",
@@ -107,15 +120,20 @@ __all__ = [
     "Partition",
     "PastPartition",
     "Problem",
+    "ProjectionInfo",
+    "Projections",
     "PutParameters",
     "ReadParameters",
     "RegionInfo",
     "Regions",
     "Released",
+    "ReloadInfo",
+    "ReplicaParameters",
     "ResetPeers",
     "Round",
     "Share",
     "Timestamp",
+    "Upstream",
     "Value",
     "WriteParameters",
     "Written",

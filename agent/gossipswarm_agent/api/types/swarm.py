@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from gossipswarm_agent.api.types.base import Body, Count, Timestamp
+from gossipswarm_agent.api.types.edges import Upstream
 from gossipswarm_agent.core.settings import Settings
 
 
@@ -54,6 +55,10 @@ class AgentInfo(Body, frozen=True):
     groups: Annotated[
         list[list[str]], Meta(description="regions that hear each other; several while cut")
     ]
+    cut_by: Annotated[
+        str | None,
+        Meta(description="who had it drop what other regions send; null: it drops nothing"),
+    ]
     degraded: bool
     settings_version: Count
     newest_trace: NewestTrace | None
@@ -64,6 +69,10 @@ class AgentInfo(Body, frozen=True):
     clock_skew_ms: float
     loop_lag_ms: float
     journal: JournalInfo
+    role: Literal["agent", "edge"] = "agent"
+    upstream: Annotated[
+        Upstream | None, Meta(description="of an edge: the agent that it has its state from")
+    ] = None
 
 
 class MemberInfo(Body, frozen=True):
@@ -168,7 +177,11 @@ class Config(Body, frozen=True):
     settings: Settings
 
 
-class Health(Body, frozen=True):
+class Health(Body, frozen=True, omit_defaults=True):
     """`reason` says what is missing while not ready."""
 
     status: Literal["ok", "ready"]
+    trouble: Annotated[
+        str,
+        Meta(description="what does not work, although the agent is ready; left out if all does"),
+    ] = ""

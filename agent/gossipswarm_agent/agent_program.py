@@ -1,0 +1,111 @@
+"""What ``gossipswarm-agent`` does in the role of an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from gossipswarm_agent.api.server import Server, serve
+from gossipswarm_agent.listening import (
+    RELOAD_SECONDS,
+    Failure,
+    Stamps,
+    follow_certificate,
+    listen,
+    listen_locally,
+    stamps,
+    stop_signal,
+    tls,
+)
+from gossipswarm_agent.runtime import configuration
+from gossipswarm_agent.runtime.agent import Agent
+from gossipswarm_agent.runtime.config import ConfigError
+from gossipswarm_agent.runtime.configuration import Options
+from gossipswarm_agent.runtime.drops import CONFIGURED
+from gossipswarm_agent.runtime.journal import JournalError
+
+_log = logging.getLogger(__name__)
+
+
+async def run_agent(options: Options, path: Path | None) -> None:
+    """Be an agent until the process is told to end. ``path`` is the file that some options came from.
+
+    Raises:
+        ConfigError: the options are of no use.
+        Failure, OSError: it cannot run.
+    """
+    try:
+        await _serve(options, path)
+    except JournalError as error:
+        raise Failure(str(error)) from None
+
+
+async def _serve(options: Options, path: Path | None) -> None:
+    stopping = stop_signal()
+    async with AsyncExitStack() as undo:
+        bound = listen(options)
+        undo.callback(bound.close)
+        config = configuration.agent_config(options, bound.getsockname()[1])
+        context = tls(options)
+        agent = await Agent.start(config)
+        undo.push_async_callback(agent.stop)
+        server = await serve(agent, sockets=[bound], tokens=config.tokens, tls=context)
+        undo.push_async_callback(server.close)
+        if options.local_api_port is not None:
+            local = await serve(agent, sockets=[listen_locally(options.local_api_port)])
+            undo.push_async_callback(local.close)
+        # What is there now lives as long as the process: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        async with asyncio.TaskGroup() as tasks:
+            follower = tasks.create_task(
+                _follow(path, options, agent, server), name="configuration"
+            )
+            renewing = tasks.create_task(follow_certificate(context, options), name="certificate")
+            await stopping.wait()
+            _log.info("stopping", extra={"agent": config.name})
+            follower.cancel()
+            renewing.cancel()
+        # The API serves on meanwhile: who has not heard yet that this agent goes is told to ask another.
+        await agent.departure.leave()
+
+
+async def _follow(path: Path | None, options: Options, agent: Agent, server: Server) -> None:
+    """Take seeds, declared members and tokens over whenever the files change that they stand in."""
+    known, tokens = options, agent.config.tokens
+    seen = _look(path, known)
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        latest_seen = _look(path, known)
+        if latest_seen == seen:
+            continue
+        seen = latest_seen
+        try:
+            latest, _ = configuration.load(sys.argv[1:], os.environ)
+            seeds = configuration.parse_seeds(latest.seeds)
+            renewed = configuration.read_tokens(latest)
+            cut = configuration.born_into(latest)
+        except ConfigError as error:
+            _log.error("the changed configuration is of no use", extra={"error": str(error)})
+            continue
+        if (latest.seeds, latest.declared) != (known.seeds, known.declared):
+            await agent.set_peers(seeds, latest.declared)
+            _log.info("peers as configured", extra={"seeds": latest.seeds})
+        # What it was born into may be lifted here as well; a running agent is cut off by those who ask it.
+        left = agent.drops.within(cut.regions, cut.until_ms)
+        if agent.drops.by == CONFIGURED and left != agent.drops:
+            agent.set_drops(left)
+            _log.info("cut off as configured", extra={"regions": sorted(left.inbound)})
+        if renewed != tokens:
+            server.set_tokens(renewed)
+            _log.info("tokens as configured")
+        known, tokens = latest, renewed
+
+
+def _look(path: Path | None, options: Options) -> Stamps:
+    return stamps((path, options.read_token_file, options.write_token_file, options.cut_file))
