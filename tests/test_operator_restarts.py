@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gossipswarm_operator.names import HOOKS_ANNOTATION, TLS_ANNOTATION
+from gossipswarm_operator.names import HOOKS_ANNOTATION
 from operator_world import World, swarm_source
 
 
@@ -14,9 +14,8 @@ def world() -> World:
         swarm_source(
             regions=[{"name": "us-east", "replicas": 2}, {"name": "eu-west", "replicas": 1}],
             hooks={"configMapName": "hooks"},
-            api={"tls": {"secretName": "certificate"}},
         ),
-        restart={HOOKS_ANNOTATION: "first", TLS_ANNOTATION: "old"},
+        restart={HOOKS_ANNOTATION: "first"},
     )
     made.settle()
     return made
@@ -26,21 +25,19 @@ def uids(world: World) -> set[str]:
     return {agent.pod.uid for agent in world.agents.values()}
 
 
-@pytest.mark.parametrize("annotation", [HOOKS_ANNOTATION, TLS_ANNOTATION])
-def test_a_change_replaces_every_agent_one_after_the_other(world, annotation):
+def test_a_change_replaces_every_agent_one_after_the_other(world):
     before = uids(world)
-    world.restart[annotation] = "second"
+    world.restart[HOOKS_ANNOTATION] = "second"
     world.settle()
     assert not before & uids(world)
     assert world.lost_ready == 1
 
 
-@pytest.mark.parametrize("annotation", [HOOKS_ANNOTATION, TLS_ANNOTATION])
-def test_nobody_is_replaced_because_it_is_gone_and_nobody_when_the_same_is_back(world, annotation):
-    before, held = uids(world), world.restart.pop(annotation)
+def test_nobody_is_replaced_because_it_is_gone_and_nobody_when_the_same_is_back(world):
+    before, held = uids(world), world.restart.pop(HOOKS_ANNOTATION)
     world.settle()
     assert uids(world) == before
-    world.restart[annotation] = held
+    world.restart[HOOKS_ANNOTATION] = held
     world.settle()
     assert uids(world) == before
 

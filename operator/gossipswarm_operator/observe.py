@@ -209,10 +209,7 @@ class Observer:
                 missing.append(f"Secret {tls}")
             else:
                 data = found.get("data") or {}
-                lacking = _lacking(found, "tls.crt", "tls.key")
-                missing += lacking
-                if not lacking:
-                    restart[names.TLS_ANNOTATION] = digest(data.get("tls.crt", ""))
+                missing += _lacking(found, "tls.crt", "tls.key")
                 authority = _text(data.get("ca.crt") or data.get("tls.crt"))
         return tuple(missing), restart, authority
 

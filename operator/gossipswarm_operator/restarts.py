@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipswarm_operator.model import Swarm
-from gossipswarm_operator.names import HOOKS_ANNOTATION, TLS_ANNOTATION
+from gossipswarm_operator.names import HOOKS_ANNOTATION
 from gossipswarm_operator.observed import Observed
 from gossipswarm_operator.ownership import stateful_set
 
@@ -15,15 +15,10 @@ def hashes(swarm: Swarm, observed: Observed) -> dict[str, str]:
     start, whereas those that run have what they need.
     """
     found = dict(observed.restart)
-    referred = {
-        HOOKS_ANNOTATION: swarm.spec.hooks.config_map_name,
-        TLS_ANNOTATION: swarm.spec.api.tls.secret_name,
-    }
-    for annotation, name in referred.items():
-        if name is not None and annotation not in found:
-            former = _former(swarm, observed, annotation)
-            if former is not None:
-                found[annotation] = former
+    if swarm.spec.hooks.config_map_name is not None and HOOKS_ANNOTATION not in found:
+        former = _former(swarm, observed, HOOKS_ANNOTATION)
+        if former is not None:
+            found[HOOKS_ANNOTATION] = former
     return found
 
 
