@@ -59,6 +59,8 @@ class Result:
     tables: list[Table]
     figures: dict[str, Any]
     notes: str = ""
+    repeat: str = ""
+    """The command that does it again; empty = its benchmark."""
     machine: dict[str, str] = field(default_factory=facts)
 
     def markdown(self) -> str:
@@ -70,7 +72,8 @@ class Result:
         machine = Table(
             ("machine", ""), [(MACHINE_NAMES[name], value) for name, value in self.machine.items()]
         )
-        parts += [machine.markdown(), f"Repeat it with `python -m bench {self.name}`."]
+        command = self.repeat or f"python -m bench {self.name}"
+        parts += [machine.markdown(), f"Repeat it with `{command}`."]
         return "\n\n".join(parts) + "\n"
 
     def write(self, directory: Path) -> None:
