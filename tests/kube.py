@@ -95,7 +95,8 @@ class Cluster:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._names = itertools.count(1)
         self._context: ssl.SSLContext | None = None
-        self._etcd = ""
+        self.etcd = ""
+        """Where etcd serves; over HTTP, to anybody."""
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -114,11 +115,11 @@ class Cluster:
                     raise
         # Before the controllers: the garbage collector looks for new kinds every 30 seconds only.
         self.install(CRDS)
-        self._start_controllers()
+        self.start_controllers()
 
     def _start_api(self) -> None:
         client, peer, secure = (free_port() for _ in range(3))
-        self._etcd = f"http://127.0.0.1:{client}"
+        self.etcd = f"http://127.0.0.1:{client}"
         self.server = f"https://127.0.0.1:{secure}"
         self._write_kubeconfig(self.kubeconfig, "system:admin", ["system:masters"])
         self._context = ssl.create_default_context(cafile=str(self._authority.certificate))
@@ -126,15 +127,16 @@ class Cluster:
         self._spawn(
             "etcd",
             f"--data-dir={self.directory / 'etcd'}",
-            f"--listen-client-urls={self._etcd}",
-            f"--advertise-client-urls={self._etcd}",
+            f"--listen-client-urls={self.etcd}",
+            f"--advertise-client-urls={self.etcd}",
             f"--listen-peer-urls=http://127.0.0.1:{peer}",
             "--unsafe-no-fsync=true",
             "--log-level=error",
         )
         self.start_apiserver()
 
-    def _start_controllers(self) -> None:
+    def start_controllers(self) -> None:
+        """Start the controller manager, again where it was stopped, and wait until it works."""
         manager = self.directory / "controller-manager.kubeconfig"
         self._write_kubeconfig(manager, "system:kube-controller-manager", ["system:masters"])
         self._spawn(
@@ -162,7 +164,7 @@ class Cluster:
         account = self.directory / "service-account.key"
         self._spawn(
             "kube-apiserver",
-            f"--etcd-servers={self._etcd}",
+            f"--etcd-servers={self.etcd}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             f"--secure-port={self.server.rpartition(':')[2]}",

@@ -57,6 +57,11 @@ def swarm(namespace: str, **spec: Any) -> dict[str, Any]:
 @pytest.fixture(name="account")
 def operator_account(cluster: Cluster, namespace: str) -> Path:
     """A kubeconfig of the operator's ServiceAccount, with exactly the rights in rbac.yaml."""
+    return make_account(cluster, namespace)
+
+
+def make_account(cluster: Cluster, namespace: str) -> Path:
+    """Make the operator's ServiceAccount with its rights; its kubeconfig."""
     rules = yaml.safe_load(RULES.read_text("utf-8"))
     everything = [rule for group in rules.values() for rule in group]
     objects = [

@@ -91,9 +91,14 @@ class Proxy:
             self._streams.discard(response)
         return response
 
+    @property
+    def open_watches(self) -> int:
+        """Watches that go on now."""
+        return len(self._streams)
+
     def cut_watches(self) -> int:
         """Break every watch that is open, as a network does; how many there were."""
-        streams = list(self._streams)
+        streams, self._streams = self._streams, set()
         for stream in streams:
             _gone(stream._req)
         return len(streams)

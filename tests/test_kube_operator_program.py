@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from gossipswarm_operator.client import LEASES, SECRETS, STATEFUL_SETS, KubeClient
+from gossipswarm_operator.agent_documents import AgentAddress, AgentUnreachable
+from gossipswarm_operator.agents_api import AgentsApi
+from gossipswarm_operator.client import (
+    CONFIG_MAPS,
+    LEASES,
+    SECRETS,
+    STATEFUL_SETS,
+    KubeClient,
+    load_configuration,
+)
+from gossipswarm_operator.errors import ApiError
+from gossipswarm_operator.leader import Leadership
 from kube import Cluster
 from kube_operator_program import by_way_of, program
 from kube_operator_runs import OWNED, cluster_admin, operator_account, swarm, until
@@ -53,6 +64,44 @@ async def test_a_leader_that_is_told_to_end_ends_and_the_next_begins_at_once(
             await admin.delete(STATEFUL_SETS, namespace, "demo-us-east")
             await until(lambda: is_whole(admin, namespace))
         assert not [line for line in first.said() if "plain" in line], "all of its log is JSON"
+
+
+async def test_a_lease_that_is_not_renewed_forbids_to_write_before_another_may_lead(
+    admin: KubeClient, namespace: str, account: Path
+):
+    configuration = await load_configuration(str(account))
+    async with KubeClient(configuration) as elector:
+        leadership = Leadership(elector, namespace, "first", 3.0)
+        guarded = KubeClient(configuration, before_write=leadership.check)
+        async with guarded as kube, AgentsApi(before_write=leadership.check) as agents:
+            agent = AgentAddress("demo-us-east-0", "us-east", "http://127.0.0.1:9", "token")
+            body = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "written", "namespace": namespace},
+            }
+            with pytest.raises(ApiError, match="does not lead"):
+                await kube.create(body)
+            await leadership.acquire()
+            await kube.create(body)
+            with pytest.raises(AgentUnreachable):
+                await agents.put(agent, "key", 1)
+
+            async def is_over() -> bool:
+                try:
+                    leadership.check()
+                except ApiError:
+                    return True
+                return False
+
+            await until(is_over, 4)
+            other = Leadership(elector, namespace, "other", 3.0)
+            assert not await other._try(), "nobody else leads yet"
+            with pytest.raises(ApiError, match="does not lead"):
+                await kube.delete(CONFIG_MAPS, namespace, "written")
+            with pytest.raises(ApiError, match="does not lead"):
+                await agents.put(agent, "key", 1)
+            assert await kube.get(CONFIG_MAPS, namespace, "written") is not None, "reading is free"
 
 
 async def test_one_that_follows_writes_nothing_and_one_that_stopped_for_a_while_neither(
