@@ -17,6 +17,8 @@ MANAGER_NAME: Final = "gossipswarm-operator"
 
 GOSSIP_PORT: Final = 7600
 API_PORT: Final = 7601
+LOCAL_API_PORT: Final = 7602
+"""Where a sidecar serves its application, on loopback."""
 CONTAINER: Final = "agent"
 
 # --- labels and annotations -----------------------------------------------------------------------
@@ -175,6 +177,12 @@ def volume_claim(swarm: str, region: str, ordinal: int) -> str:
 def seed(swarm: str, region: str, namespace: str) -> str:
     """Where the agents of a region are found: the SRV records of its headless Service."""
     service = f"_gossip-udp._udp.{stateful_set(swarm, region)}.{namespace}.svc"
+    return f"{region}=srv:{service}"
+
+
+def api_seed(swarm: str, region: str, namespace: str) -> str:
+    """Where edges find the API of a region's agents: the SRV records of its headless Service."""
+    service = f"_api._tcp.{stateful_set(swarm, region)}.{namespace}.svc"
     return f"{region}=srv:{service}"
 
 

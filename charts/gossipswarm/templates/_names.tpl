@@ -21,6 +21,23 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Whether there is a webhook that gives pods their sidecar: "true", or nothing. */}}
+{{- define "gossipswarm.injects" -}}
+{{- if or (eq .Values.injection.mode "Enabled") (and (eq .Values.injection.mode "Auto") (not .Values.watchNamespaces)) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Secret with the webhook's certificate. */}}
+{{- define "gossipswarm.webhookSecret" -}}
+{{ include "gossipswarm.operator" . }}-webhook
+{{- end -}}
+
+{{/* What the API server calls the webhook. */}}
+{{- define "gossipswarm.webhookHost" -}}
+{{ include "gossipswarm.operator" . }}.{{ .Release.Namespace }}.svc
+{{- end -}}
+
 {{- define "gossipswarm.selector" -}}
 app.kubernetes.io/name: gossipswarm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

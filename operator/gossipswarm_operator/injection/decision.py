@@ -38,6 +38,7 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 Decision = Leave | Inject | Refuse
+_PORTS: Final = (names.API_PORT, names.LOCAL_API_PORT)
 AUTHORITY: Final = "ca.crt"
 """Key of a TLS Secret that its certificate chains to; ``tls.crt`` where it is its own authority."""
 
@@ -153,8 +154,9 @@ def _collisions(spec: Mapping[str, Any], wanted: Wishes) -> Iterator[str]:
             yield f"spec.containers: the name {names.SIDECAR} is the sidecar's; take another"
     for each in _containers(spec):
         for port in each.get("ports") or ():
-            if port.get("containerPort") == names.API_PORT and port.get("protocol") != "UDP":
-                yield f"container {each['name']} takes port {names.API_PORT}, which is the sidecar's"
+            number = port.get("containerPort")
+            if number in _PORTS and port.get("protocol") != "UDP":
+                yield f"container {each['name']} takes port {number}, which is the sidecar's"
         for mount in each.get("volumeMounts") or ():
             for directory in wanted.directories:
                 problem = _mounted(mount, directory, volumes.get(mount["name"], {}))

@@ -99,7 +99,7 @@ class Rotation:
                     "apiVersion": "v1",
                     "kind": "Secret",
                     "metadata": metadata,
-                    "type": "kubernetes.io/tls",
+                    "type": "Opaque",
                     "data": data,
                 }
             )

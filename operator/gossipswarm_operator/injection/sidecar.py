@@ -27,8 +27,11 @@ DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
     "requests": {"cpu": "10m", "memory": "64Mi"},
     "limits": {"memory": "256Mi"},
 }
-FILES_LIMIT: Final = "128Mi"
-"""Of one directory: a version is written whole beside the one before it."""
+FILES_LIMIT: Final = "2Gi"
+"""Of one directory: sixteen files of 64 MiB are the most there can be, each written beside the one before it."""
+STATE_VOLUME: Final = f"{names.SIDECAR}-state"
+STATE_DIRECTORY: Final = "/var/lib/gossipswarm"
+STATE_LIMIT: Final = "1Gi"
 
 
 def container(
@@ -95,16 +98,23 @@ def application_user(pod: Mapping[str, Any]) -> int | None:
 
 
 def _environment(swarm: Swarm, wishes: Wishes, region: str | None) -> list[Json]:
-    tls = bool(swarm.spec.api.tls.secret_name)
+    token = f"{TOKEN_DIRECTORY}/{wishes.access}"
     plain = {
         "ROLE": "edge",
         "SWARM": swarm.uid,
-        "HOST": "0.0.0.0",  # noqa: S104 - the pod's own network
-        "SEEDS": ",".join(_seeds(swarm)),
-        f"{wishes.access.upper()}_TOKEN_FILE": f"{TOKEN_DIRECTORY}/{wishes.access}",
+        "UPSTREAM": ",".join(
+            names.api_seed(swarm.name, each, swarm.namespace) for each in swarm.regions
+        ),
+        "UPSTREAM_TOKEN_FILE": token,
+        # On the pod's address, for probes. Whoever asks for more there has to have the sidecar's own token.
+        "API_HOST": "0.0.0.0",  # noqa: S104 - the pod's own network
+        "READ_TOKEN_FILE": token,
+        "WRITE_TOKEN_FILE": token,
+        "LOCAL_API_PORT": str(names.LOCAL_API_PORT),
+        "DATA_DIR": STATE_DIRECTORY,
     }
-    if tls:
-        plain["AUTHORITY"] = f"{AUTHORITY_DIRECTORY}/ca.crt"
+    if swarm.spec.api.tls.secret_name:
+        plain["UPSTREAM_CA_FILE"] = f"{AUTHORITY_DIRECTORY}/ca.crt"
     if wishes.prefixes:
         plain["PREFIXES"] = ",".join(wishes.prefixes)
     if wishes.projections:
@@ -118,10 +128,6 @@ def _environment(swarm: Swarm, wishes: Wishes, region: str | None) -> list[Json]
     if region is None:
         entries.append(_of_pod("GOSSIPSWARM_REGION", f"metadata.labels['{TOPOLOGY_LABEL}']"))
     return entries
-
-
-def _seeds(swarm: Swarm) -> list[str]:
-    return [names.seed(swarm.name, region, swarm.namespace) for region in swarm.regions]
 
 
 def _project(wishes: Wishes) -> list[Json]:
@@ -163,7 +169,10 @@ def volumes(swarm: Swarm, wishes: Wishes, authority: str) -> list[Json]:
         # By whoever runs the one container that mounts it; its user is not known here.
         "defaultMode": 0o444,
     }
-    found: list[Json] = [{"name": TOKEN_VOLUME, "secret": token}]
+    found: list[Json] = [
+        {"name": TOKEN_VOLUME, "secret": token},
+        {"name": STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_LIMIT}},
+    ]
     tls = swarm.spec.api.tls.secret_name
     if tls:
         items = [{"key": authority, "path": "ca.crt"}]
@@ -184,9 +193,10 @@ def file_mounts(wishes: Wishes, *, writable: bool) -> list[Json]:
 
 
 def _own_mounts(swarm: Swarm, wishes: Wishes) -> list[Json]:
-    secret = [{"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True}]
+    found: list[Json] = [
+        {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+        {"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY},
+    ]
     if swarm.spec.api.tls.secret_name:
-        secret.append(
-            {"name": AUTHORITY_VOLUME, "mountPath": AUTHORITY_DIRECTORY, "readOnly": True}
-        )
-    return secret + file_mounts(wishes, writable=True)
+        found.append({"name": AUTHORITY_VOLUME, "mountPath": AUTHORITY_DIRECTORY, "readOnly": True})
+    return found + file_mounts(wishes, writable=True)

@@ -19,7 +19,7 @@ Format = Literal["json", "yaml", "env", "dir"]
 Access = Literal["read", "write"]
 
 MOST_PROJECTIONS: Final = 16
-MOST_PREFIXES: Final = 64
+MOST_PREFIXES: Final = 32
 LONGEST_KEY: Final = 512
 """Bytes, as an agent has it."""
 DEEPEST_KEY: Final = 32
