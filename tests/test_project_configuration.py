@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gossipswarm_agent.edge.config import edge_config
 from gossipswarm_agent.project.overlays import merge_patch
 from gossipswarm_agent.project.projections import (
     PROJECTIONS_LIMIT,
@@ -148,6 +149,18 @@ def test_what_makes_no_sense_is_refused_with_place_and_expectation(entries: Any,
 def test_files_side_by_side_do_not_overlap() -> None:
     paths = ["/c/app.json", "/c/app", "/c/app.json.d"]
     assert len(parse_projections([{**JSON_FILE, "path": path} for path in paths])) == 3
+
+
+def test_an_edge_must_hold_what_it_projects() -> None:
+    flags = ["--region", "r", "--swarm", "s", "--role", "edge", "--upstream", "127.0.0.1:7601"]
+    told = {"GOSSIPSWARM_PROJECT": json.dumps([JSON_FILE])}
+    held, _ = configuration.load([*flags, "--prefixes", "app"], told)
+    assert edge_config(held, "127.0.0.1:1").project[0].prefix == "app.config"
+    lacking, _ = configuration.load([*flags, "--prefixes", "application,app.flags"], told)
+    with pytest.raises(
+        ConfigError, match=r"/config/app.json needs app.config, which is below none"
+    ):
+        edge_config(lacking, "127.0.0.1:1")
 
 
 # --- what is on trial ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from gossipswarm_agent.runtime.configuration import (
     read_projections,
     read_tokens,
 )
+from gossipswarm_agent.runtime.watch import covers
 
 _OWN_PREFIXES: Final = PREFIXES_LIMIT // 2
 """Each may come with another one, for versions on trial."""
@@ -71,8 +72,18 @@ def edge_config(options: Options, api: str) -> EdgeConfig:
         api=api,
         tokens=read_tokens(options),
         labels=options.labels,
-        project=read_projections(options),
+        project=_held(read_projections(options), prefixes),
     )
+
+
+def _held(projections: list[Projection], prefixes: list[str]) -> list[Projection]:
+    for each in projections:
+        if prefixes and not any(covers(prefix, each.prefix) for prefix in prefixes):
+            raise ConfigError(
+                f"project: {each.path} needs {each.prefix}, which is below none of prefixes "
+                f"({', '.join(prefixes)}): add it there"
+            )
+    return projections
 
 
 def _checked(prefix: str) -> str:

@@ -16,6 +16,7 @@ import aiohttp
 from gossipswarm_agent.core.results import Reading
 from gossipswarm_agent.edge import saved
 from gossipswarm_agent.edge.config import Credentials, EdgeConfig
+from gossipswarm_agent.edge.frames import REPORT_LIMIT
 from gossipswarm_agent.edge.metrics import Metrics
 from gossipswarm_agent.edge.replica import Replica, Unsound, held_prefixes
 from gossipswarm_agent.edge.upstream import Upstream
@@ -28,6 +29,8 @@ SAVE_SECONDS: Final = 5.0
 SAVE_SHARE: Final = 20.0
 """...and this many times as long as the last time took."""
 CONNECT_SECONDS: Final = 1.0
+ALONE_SECONDS: Final = 3.0
+"""How long an edge that has a saved state looks for an agent before it writes files from what it has."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +50,11 @@ class Edge:
             f"{self.started_ms:x}{secrets.token_hex(4)}", replica.change, self._leaves
         )
         credentials = Credentials(config)
-        self.upstream = Upstream(config, replica, session, credentials, self._publish, lambda: None)
+        self.upstream = Upstream(config, replica, session, credentials, self._publish, self._report)
         self.writes = Forwarder(self, session, credentials)
         self.metrics = Metrics(self)
         self.projector = Projector(config, self, None)
+        self.projector.subscribe(lambda _: self.upstream.note_report())
         self._session = session
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,7 +77,8 @@ class Edge:
             edge._tasks.append(asyncio.create_task(edge.upstream.run(), name="upstream"))
             if config.data_dir is not None:
                 edge._tasks.append(asyncio.create_task(edge._keep_saving(), name="save"))
-            edge.projector.start(lambda: replica.complete)
+            alone_at = time.monotonic() + ALONE_SECONDS
+            edge.projector.start(lambda: edge._is_current(alone_at))
             undo.pop_all()
         _log.info(
             "edge started",
@@ -119,6 +124,14 @@ class Edge:
     def _leaves(self, prefix: str) -> list[str]:
         keys = self.replica.list_keys(prefix, sys.maxsize)
         return [key for key in keys if covers(prefix, key)]
+
+    def _is_current(self, alone_at: float) -> bool:
+        # What was saved may be older than the files that were written from it: they must not go back.
+        waited = self.upstream.was_level or time.monotonic() >= alone_at
+        return self.replica.complete and waited
+
+    def _report(self) -> str | None:
+        return self.projector.report(REPORT_LIMIT) if self.config.project else None
 
     def _publish(self, keys: Collection[str]) -> None:
         self._changed.set()

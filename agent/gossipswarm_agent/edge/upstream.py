@@ -78,6 +78,8 @@ class Upstream:
         """``changed`` is told of leaves that changed; ``report`` says what the agent should know beside."""
         self.current: Connection | None = None
         """The stream that is followed; None = no agent is reachable."""
+        self.was_level = False
+        """It has had everything that some agent had, since the start."""
         self.connected = asyncio.Event()
         self.failovers = 0
         """Times that an agent was lost or left."""
@@ -226,6 +228,8 @@ class Upstream:
         match frame:
             case frames.Rows():
                 changed = replica.take(frame)
+                # Nothing in it: that is what follows everything that was lacking.
+                self.was_level |= not (frame.batches or frame.claims)
                 connection.news.set()
             case frames.Begin():
                 replica.begin()
