@@ -35,6 +35,11 @@ class CutReports:
         self.deadline = inf
         """Monotonic seconds at which the end of a cut will have settled."""
 
+    @property
+    def reconnected(self) -> bool:
+        """Whether there is something for ``take_reconnected``."""
+        return bool(self._reconnected)
+
     def take_reconnected(self) -> list[str]:
         """Regions whose direct link to ours came up again since this was last asked."""
         taken = list(self._reconnected)

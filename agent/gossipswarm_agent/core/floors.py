@@ -51,6 +51,9 @@ class Floors:
         self._hash = 0
         self._floor: dict[str, int] | None = None
         self._floor_for: tuple[object, ...] = ()
+        self._basis: tuple[int, int, int] | None = None
+        """What decided the last tick's plan, with the declared members."""
+        self._declared: Mapping[str, str] | None = None
         # As a member.
         self._current = 0
         self._changed_at = ctx.now.mono
@@ -163,6 +166,11 @@ class Floors:
     def tick(self, vector: VersionVector) -> None:
         """Report, or gather, what is due. Call it on every tick of the node: it looks whether ``vector`` changed."""
         now = self._ctx.now.mono
+        view = (vector.hash, self._membership.version, self._regions.version)
+        declared = self._membership.declared
+        if now < self.deadline and view == self._basis and declared is self._declared:
+            return
+        self._basis, self._declared = view, declared
         self._vector = vector
         if vector.hash != self._current:
             self._current = vector.hash
@@ -172,9 +180,9 @@ class Floors:
             self._report_own()
             if self._regions.version != self._links_version:
                 self._tell_again()
-            view = (self._membership.version, self._membership.declared)
-            if view != self._gathered_for:
-                self._gathered_for = view
+            basis = (self._membership.version, self._membership.declared)
+            if basis != self._gathered_for:
+                self._gathered_for = basis
                 self._wake()
             if now >= self._due:
                 self._gather()

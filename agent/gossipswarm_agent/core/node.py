@@ -229,10 +229,10 @@ class Node:
             # The swarm's own keys come first in order, so one look at the least of many is enough.
             if min(keys) <= SETTINGS_END and any(key.startswith(SETTINGS_KEY) for key in keys):
                 self.parameters.apply()
-        self.meetings.watch()
         links = self.membership.version, self.regions.version
-        if self._busied or links != self._links:
+        if self._busied or links != self._links or self.regions.reconnected:
             self._busied, self._links = False, links
+            self.meetings.watch()
             self.collector.watch()
             deadlines = [part.deadline for part in self._parts]
             self._calm_until = min(*deadlines, self._release_due)

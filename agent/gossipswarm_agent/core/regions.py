@@ -152,6 +152,11 @@ class Regions:
         self._refresh()
         return self._links.children(origin_region, self._ctx.region)
 
+    @property
+    def reconnected(self) -> bool:
+        """Whether there is something for ``take_reconnected``."""
+        return self._cuts.reconnected
+
     def take_reconnected(self) -> list[str]:
         """Regions whose direct link to ours came up again since this was last asked."""
         return self._cuts.take_reconnected()
