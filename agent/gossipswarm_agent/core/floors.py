@@ -180,9 +180,9 @@ class Floors:
             self._report_own()
             if self._regions.version != self._links_version:
                 self._tell_again()
-            basis = (self._membership.version, self._membership.declared)
-            if basis != self._gathered_for:
-                self._gathered_for = basis
+            view = (self._membership.version, self._membership.declared)
+            if view != self._gathered_for:
+                self._gathered_for = view
                 self._wake()
             if now >= self._due:
                 self._gather()
