@@ -166,11 +166,11 @@ class Floors:
     def tick(self, vector: VersionVector) -> None:
         """Report, or gather, what is due. Call it on every tick of the node: it looks whether ``vector`` changed."""
         now = self._ctx.now.mono
-        view = (vector.hash, self._membership.version, self._regions.version)
+        basis = (vector.hash, self._membership.version, self._regions.version)
         declared = self._membership.declared
-        if now < self.deadline and view == self._basis and declared is self._declared:
+        if now < self.deadline and basis == self._basis and declared is self._declared:
             return
-        self._basis, self._declared = view, declared
+        self._basis, self._declared = basis, declared
         self._vector = vector
         if vector.hash != self._current:
             self._current = vector.hash
