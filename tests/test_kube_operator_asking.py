@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from gossipswarm_operator.agent_documents import AgentError
+from gossipswarm_operator.agent_documents import AgentAddress, AgentError
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import SWARMS, KubeClient
 from kube import Cluster
@@ -55,6 +58,45 @@ async def test_an_agent_that_starts_again_is_asked_for_its_keys_and_brought_in_s
                 return False
 
         await until(is_in_step, 60)
+        await stands(admin, namespace, **SETTLED)
+
+
+@contextlib.asynccontextmanager
+async def written_to(api: AgentsApi, agents: list[AgentAddress]) -> AsyncIterator[None]:
+    """Write at every agent all the time, untraced, so that no look finds them equal."""
+
+    async def write(agent: AgentAddress) -> None:
+        for number in itertools.count():
+            await api.put(agent, f"busy.{agent.name}", number, trace=False)
+
+    async with asyncio.TaskGroup() as group:
+        writers = [group.create_task(write(agent)) for agent in agents]
+        yield
+        for writer in writers:
+            writer.cancel()
+
+
+async def test_a_swarm_stays_converged_while_clients_write_all_the_time(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(swarm(namespace))
+    async with operating(account, namespace) as calls, AgentsApi() as api:
+        before = condition(await stands(admin, namespace, **SETTLED), "Converged")
+        reasons = set()
+        async with written_to(api, await addresses(admin, namespace)):
+            calls.seen.clear()
+
+            async def looked_often() -> bool:
+                now = condition(await admin.get(SWARMS, namespace, "demo"), "Converged")
+                reasons.add(now["reason"])
+                assert (now["status"], now["lastTransitionTime"]) == (
+                    "True",
+                    before["lastTransitionTime"],
+                )
+                return calls.seen.count(("get", "gossipswarms")) > 12
+
+            await until(looked_often, 90)
+        assert "WritesDelivered" in reasons
         await stands(admin, namespace, **SETTLED)
 
 
