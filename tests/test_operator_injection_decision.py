@@ -15,7 +15,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossipswarm_agent.edge.config import edge_config
 from gossipswarm_agent.project.projections import parse_projections
+from gossipswarm_agent.runtime import configuration
 from gossipswarm_operator import model
 from gossipswarm_operator.injection.decision import Inject, Leave, Refuse, decide
 from operator_world import IMAGE, swarm_source
@@ -395,6 +397,26 @@ def test_once_is_as_good_as_twice_and_other_containers_get_mounts_only(spec, ann
 def test_no_annotation_is_worse_than_refused(annotations):
     found = decide(pod(annotations, shareProcessNamespace=True), "prod", swarm(), IMAGE)
     assert isinstance(found, Inject | Refuse)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_edge_takes_what_it_is_told(name, tmp_path):
+    """Each place within the container is one below a directory here."""
+    told = {}
+    for variable, value in environment(result(*CASES[name])).items():
+        if isinstance(value, dict):  # of the pod, which has no such label
+            value = "" if "labels" in value["fieldRef"]["fieldPath"] else "web-0"
+        told[variable] = value.replace("/etc/gossipswarm/", f"{tmp_path}/")
+    (tmp_path / "token").mkdir()
+    for scope in ("read", "write"):
+        (tmp_path / "token" / scope).write_text("secret")
+    options, _ = configuration.load([], told)
+    config = edge_config(options, "10.0.0.1:7601")
+    assert config.swarm == "uid-demo"
+    assert config.upstream[0].srv
+    assert config.tokens is not None
+    assert config.tokens.read == config.tokens.write == "secret", "nobody may ask without it"
+    assert len(config.project) == {"everything": 3, "json": 1}.get(name, 0)
 
 
 @settings(max_examples=300, deadline=None)

@@ -47,6 +47,14 @@ def test_lists_and_mappings_can_be_written_as_text() -> None:
     assert options.plaintext is True
 
 
+def test_an_edge_need_not_know_its_region_but_an_agent_must() -> None:
+    environment = {"GOSSIPSWARM_REGION": "", "GOSSIPSWARM_SWARM": "s"}
+    edge, _ = load(["--role", "edge", "--upstream", "a:1"], environment)
+    assert edge.region == "unknown"
+    with pytest.raises(ConfigError, match="region is missing"):
+        load([], environment)
+
+
 @pytest.mark.parametrize(
     ("flags", "environment", "complaint"),
     [

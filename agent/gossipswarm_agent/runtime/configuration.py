@@ -30,6 +30,8 @@ from gossipswarm_agent.runtime.suggestions import convert, did_you_mean
 
 PREFIX: Final = "GOSSIPSWARM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+UNKNOWN_REGION: Final = "unknown"
+"""Of an edge that is not told: no agent is nearer to it than others, and no version is on trial there."""
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 # Kubernetes describes every Service of the namespace in the environment of every container.
@@ -137,6 +139,9 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Opti
 
 def build(merged: Mapping[str, Any]) -> Options:
     """Options from names and values. Raises ConfigError."""
+    if merged.get("role") == "edge" and merged.get("region") == "":
+        # From a label of its pod, which older clusters do not give it.
+        merged = {**merged, "region": UNKNOWN_REGION}
     for name in ("region", "swarm"):
         if not merged.get(name):
             raise ConfigError(
