@@ -15,7 +15,7 @@ from gossipswarm_agent.core import clock
 from gossipswarm_agent.core.members import STATES
 from gossipswarm_agent.core.messages import Loss
 from gossipswarm_agent.core.versions import agent_of
-from gossipswarm_agent.runtime.driver import read_clocks
+from gossipswarm_agent.runtime.clocks import read_clocks
 from gossipswarm_agent.runtime.metrics import program_version
 
 if TYPE_CHECKING:

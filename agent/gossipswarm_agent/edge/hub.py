@@ -11,20 +11,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import WSMsgType, web
 
-from gossipswarm_agent.core.batch import Row, pack
-from gossipswarm_agent.core.extraction import without_rows
-from gossipswarm_agent.core.messages import Ranges
-from gossipswarm_agent.core.messages import encode as encode_message
-from gossipswarm_agent.core.supply import within
 from gossipswarm_agent.core.versions import VersionVector
 from gossipswarm_agent.edge import frames
+from gossipswarm_agent.edge.feed import Feed, Prefixes, add, copied
 from gossipswarm_agent.edge.frames import Hello, Taken
 
 if TYPE_CHECKING:
@@ -42,13 +38,9 @@ WINDOW_SECONDS: Final = 0.004
 """Changes of so much time go out together, once changes follow each other."""
 SHARE: Final = 4.0
 """Sending may take a quarter of the time: a round that took long is followed by a pause three times as long."""
-PORTION_DOTS: Final = 2048
-"""Writes of which the rows are looked for in one go."""
 HASH_BEATS: Final = 25
 """Every so many beats edges are told what they must hold."""
 TIMES_KEPT: Final = 4096
-
-Prefixes: TypeAlias = tuple[str, ...] | None
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +67,8 @@ class Attended:
         """What it says of those that use it, as JSON."""
         self.vector: VersionVector | None = VersionVector(hello.seen)
         """What it has, while it is behind; None = it is level."""
-        for origin, spans in hello.ahead.items():
-            for first, last in spans:
-                self.vector.add(origin, first, last)
-        self.needs_all = not hello.seen
+        add(self.vector, hello.ahead)
+        self.needs_all = False
         self.terms = b""
         """The terms that it was told, as sent; empty = it has not been welcomed yet."""
         self.fell_behind = asyncio.Event()
@@ -101,6 +91,11 @@ class Attended:
         except TimeoutError:
             raise Lost(f"it took nothing for {STALLED_SECONDS:g} s") from None
 
+    def known(self) -> VersionVector:
+        """What it has, while it is behind."""
+        assert self.vector is not None
+        return self.vector
+
     def cut_off(self) -> None:
         """End its connection at once."""
         self._unsent.abort()
@@ -112,16 +107,10 @@ class Edges:
     def __init__(self, agent: Agent) -> None:
         self.dropped = 0
         """Edges that were given up, because they took nothing or said nothing."""
-        self.number = 0
-        """Of the last round."""
         self._agent = agent
-        self._supply = agent.node.state.supply
-        self._vector = agent.node.state.vector
+        self._feed = Feed(agent.node.state)
         self._edges: set[Attended] = set()
         self._level: dict[Prefixes, set[Attended]] = {}
-        self._sent = VersionVector()
-        """What every level edge has been sent."""
-        self._mended = 0
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
         """When the latest rounds began."""
         self._changed = asyncio.Event()
@@ -143,7 +132,7 @@ class Edges:
 
     def lag_seconds(self, edge: Attended) -> float:
         """For how long the oldest change has been known here that the edge does not say it has applied."""
-        missing = self.number - edge.taken
+        missing = self._feed.number - edge.taken
         if missing <= 0:
             return 0.0
         index = len(self._times) - min(missing, len(self._times))
@@ -161,11 +150,14 @@ class Edges:
         """Serve an edge that has said hello, until it is gone or given up."""
         edge = Attended(hello, socket, transport)
         self._edges.add(edge)
-        runner = self._runner = self._runner or self._start()
-        if self._agent.node.state.collected_beyond(hello.seen):
-            edge.needs_all = True
+        if self._runner is None:
+            self._feed = Feed(self._agent.node.state)
+            self._times.clear()
+            self._runner = asyncio.create_task(self._run(), name="edges")
+        runner = self._runner
+        edge.needs_all = self._feed.must_begin_again(hello.seen)
         tasks = [
-            asyncio.create_task(self._feed(edge), name=f"edge {edge.name}"),
+            asyncio.create_task(self._serve(edge), name=f"edge {edge.name}"),
             asyncio.create_task(self._hear(edge, socket), name=f"edge {edge.name} says"),
         ]
         try:
@@ -210,7 +202,7 @@ class Edges:
             if said.report is not None:
                 edge.report = said.report
 
-    async def _feed(self, edge: Attended) -> None:
+    async def _serve(self, edge: Attended) -> None:
         node = self._agent.node
         name, region = node.identity.name, node.identity.region
         await edge.send(frames.encode(frames.Welcome(name, region)))
@@ -224,52 +216,27 @@ class Edges:
 
     async def _bring_level(self, edge: Attended) -> None:
         """Send what the edge lacks, until there is nothing that it lacks."""
-        while True:
-            if edge.needs_all:
-                await self._send_all(edge)
-                continue
-            assert edge.vector is not None
-            lacking = self._sent.missing_from(edge.vector.seen, edge.vector.ahead)
-            if not lacking:
-                break
-            await self._send_rows(edge, edge.vector, _portion(lacking))
+        while edge.needs_all or (lacking := self._feed.lacking(edge.known())):
+            pieces = None if edge.needs_all else self._feed.rows(lacking, edge.prefixes)
+            if pieces is None:
+                edge.needs_all = False
+                edge.vector, whole = self._feed.everything(edge.prefixes)
+                for piece in whole:
+                    await edge.send(piece)
+                    await asyncio.sleep(0)  # it may never have to wait for the edge
+            else:
+                for piece in pieces:
+                    await edge.send(piece)
+                add(edge.known(), lacking)
         # No pause between that look and this: it has all that was sent to anybody.
         edge.vector = None
         self._level.setdefault(edge.prefixes, set()).add(edge)
         floor = self._agent.node.floors.floor()
         if floor is not None:
             await edge.send(frames.encode(frames.Collect(floor)))
-        await edge.send(frames.encode(frames.Rows(self.number, [])))
-
-    async def _send_rows(self, edge: Attended, known: VersionVector, ranges: Ranges) -> None:
-        rows = list(within(self._supply.rows(self._vector.known(ranges)), edge.prefixes))
-        claims = without_rows(ranges, rows)
-        if self._agent.node.state.lost_among(claims):
-            edge.needs_all = True
-            return
-        for frame in _pieces(rows, claims, 0):
-            await edge.send(frame)
-        _add(known, ranges)
-
-    async def _send_all(self, edge: Attended) -> None:
-        edge.needs_all = False
-        # As of now, whatever happens while it is being sent.
-        edge.vector = _copy(self._sent)
-        end = frames.encode(frames.End(self._sent.seen, self._sent.ahead))
-        rows = self._supply.everything(edge.prefixes)
-        await edge.send(frames.encode(frames.Begin()))
-        for batch in pack(rows, "", frames.PIECE_BYTES):
-            await edge.send(frames.encode(frames.Rows(0, [encode_message(batch)])))
-            await asyncio.sleep(0)
-        await edge.send(end)
+        await edge.send(frames.encode(frames.Rows(self._feed.number, [])))
 
     # --- all of them ------------------------------------------------------------------------------
-
-    def _start(self) -> asyncio.Task[None]:
-        self._sent = _copy(self._vector)
-        self._mended = self._supply.mended
-        self._terms = self._current_terms()
-        return asyncio.create_task(self._run(), name="edges")
 
     async def _run(self) -> None:
         beat_at = time.monotonic()
@@ -287,37 +254,28 @@ class Edges:
                     await self._changed.wait()
 
     async def _round(self) -> None:
-        """Send all level edges what they lack."""
-        if self._mended != self._supply.mended:
-            self._mended = self._supply.mended
-            self._sent = _copy(self._vector)
+        """Send all level edges what is new."""
+        feed = self._feed
+        if feed.begin_again():
             for edge in self._edges:
                 edge.needs_all = True
-                self._fall_behind(edge, self._sent)
+                self._fall_behind(edge)
+        new = feed.upcoming()
+        if not new:
             return
-        lacking = self._vector.missing_from(self._sent.seen, self._sent.ahead)
-        if not lacking:
-            return
-        portion = _portion(lacking)
-        if portion != lacking:
-            self._changed.set()
-            lacking = portion
-        self.number += 1
+        self._changed.set()  # there may be more
         self._times.append(time.monotonic())
-        rows = self._supply.rows(lacking)
         late: list[Attended] = []
-        for prefixes, group in list(self._level.items()):
-            held = list(within(rows, prefixes))
-            pieces = list(_pieces(held, without_rows(lacking, held), self.number))
-            late += [edge for edge in list(group) if not await _push_all(edge, pieces)]
+        for prefixes, pieces in feed.round(new, list(self._level)):
+            level = list(self._level.get(prefixes, ()))
+            late += [edge for edge in level if not await _push_all(edge, pieces)]
         for edge in late:
-            self._fall_behind(edge, self._sent)
-        _add(self._sent, lacking)
+            self._fall_behind(edge)
+        feed.was_sent(new)
 
-    def _fall_behind(self, edge: Attended, known: VersionVector) -> None:
-        """``known`` is what the edge has."""
+    def _fall_behind(self, edge: Attended) -> None:
         if edge.vector is None:
-            edge.vector = _copy(known)
+            edge.vector = copied(self._feed.sent)
         self._leave_level(edge)
         edge.fell_behind.set()
 
@@ -345,16 +303,12 @@ class Edges:
                 edge.terms = self._terms
 
     def _sign_of_life(self) -> frames.Beat:
-        agent = self._agent
-        leaving = agent.departure.under_way
+        agent, sent = self._agent, self._feed.sent
+        state, leaving = agent.node.state, agent.departure.under_way
         # Writes that are not durable yet stand in the state and were not sent.
-        if (
-            self._beats % HASH_BEATS
-            or agent.driver.in_flight
-            or self._vector.hash != self._sent.hash
-        ):
+        if self._beats % HASH_BEATS or agent.driver.in_flight or state.vector.hash != sent.hash:
             return frames.Beat(leaving)
-        return frames.Beat(leaving, self._sent.hash, agent.node.state.state_hash)
+        return frames.Beat(leaving, sent.hash, state.state_hash)
 
     def _current_terms(self) -> bytes:
         node = self._agent.node
@@ -373,39 +327,3 @@ async def _push_all(edge: Attended, pieces: Sequence[bytes]) -> bool:
         except ConnectionError:
             break
     return True
-
-
-def _pieces(rows: Iterable[Row], claims: Ranges, number: int) -> Iterator[bytes]:
-    """Frames with these rows; the last one has the claims and the number."""
-    previous: list[bytes] = []
-    for batch in pack(rows, "", frames.PIECE_BYTES):
-        if previous:
-            yield frames.encode(frames.Rows(0, previous))
-        previous = [encode_message(batch)]
-    yield frames.encode(frames.Rows(number, previous, claims))
-
-
-def _portion(ranges: Ranges) -> Ranges:
-    """Some of these dots."""
-    left = PORTION_DOTS
-    portion: Ranges = {}
-    for origin, spans in ranges.items():
-        for first, last in spans:
-            taken = min(left, last - first + 1)
-            if not taken:
-                return portion
-            portion.setdefault(origin, []).append((first, first + taken - 1))
-            left -= taken
-    return portion
-
-
-def _add(vector: VersionVector, ranges: Ranges) -> None:
-    for origin, spans in ranges.items():
-        for first, last in spans:
-            vector.add(origin, first, last)
-
-
-def _copy(vector: VersionVector) -> VersionVector:
-    copied = VersionVector()
-    _add(copied, vector.ranges())
-    return copied

@@ -19,7 +19,7 @@ from yarl import URL
 from gossipswarm_agent.api.call import Call
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.edge.config import Credentials
-from gossipswarm_agent.edge.upstream import Connection
+from gossipswarm_agent.edge.finding import Connection
 from gossipswarm_agent.runtime.config import ConfigError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from gossipswarm_agent.project.receipts import Counts, Receipt, Told, Written
 from gossipswarm_agent.project.reloading import Reloader
 from gossipswarm_agent.project.rendering import NotRenderable, render
 from gossipswarm_agent.project.writing import Target
-from gossipswarm_agent.runtime.driver import read_clocks
+from gossipswarm_agent.runtime.clocks import read_clocks
 from gossipswarm_agent.runtime.watch import covers
 
 GAP_SECONDS: Final = 0.05

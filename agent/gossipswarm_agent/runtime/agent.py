@@ -30,10 +30,11 @@ from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.receipts import Convergence
 from gossipswarm_agent.core.results import Reading, WriteResult
 from gossipswarm_agent.project.projector import Projector
+from gossipswarm_agent.runtime.clocks import read_clocks
 from gossipswarm_agent.runtime.commits import AnyJournal, JournalStatus
 from gossipswarm_agent.runtime.config import AgentConfig, Seed
 from gossipswarm_agent.runtime.departure import Departure
-from gossipswarm_agent.runtime.driver import Driver, read_clocks
+from gossipswarm_agent.runtime.driver import Driver
 from gossipswarm_agent.runtime.drops import CONFIGURED, DropList
 from gossipswarm_agent.runtime.hooks import HookRunner
 from gossipswarm_agent.runtime.hooks_file import load_hooks

@@ -18,30 +18,11 @@ from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.runtime.admission import Admission
 from gossipswarm_agent.runtime.counters import Counters
 from gossipswarm_agent.runtime.keyring import Rejected
+from gossipswarm_agent.runtime.sockets import SO_SNDBUFFORCE, family_of, grow_buffer
 
 LARGEST_DATAGRAM: Final = 65_507
 DRAIN_LIMIT: Final = 256
 """Datagrams taken in one go, so that a flood leaves the event loop its turns."""
-
-_BUFFER_WISH: Final = 64 << 20
-
-
-def family_of(host: str) -> socket.AddressFamily:
-    """Address family of a numeric host; names are resolved before they come here."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def grow_buffer(sock: socket.socket, forced: int, ordinary: int) -> None:
-    """Take as large a kernel buffer as we may: beyond the system's limit if privileged, else up to it."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_WISH)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, ordinary, _BUFFER_WISH)
-
-
-# Linux numbers that the socket module does not name.
-SO_SNDBUFFORCE: Final = 32
-SO_RCVBUFFORCE: Final = 33
 
 
 class Datagrams:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from gossipswarm_agent.core.errors import WriteRefused
 from gossipswarm_agent.core.events import Event, Received, Tick
 from gossipswarm_agent.core.frames import Inbound
 from gossipswarm_agent.core.node import Node
+from gossipswarm_agent.runtime.clocks import read_clocks
 from gossipswarm_agent.runtime.commits import AnyJournal, Commits
 from gossipswarm_agent.runtime.transport import Transport
 
@@ -37,11 +37,6 @@ class Stopped(WriteRefused):
 
     def __init__(self) -> None:
         super().__init__(503, "stopped", "the agent is stopping; ask another one", 1.0)
-
-
-def read_clocks() -> Instant:
-    """Both clocks of this machine."""
-    return Instant(time.monotonic(), time.time_ns() // 1_000_000)
 
 
 def coalesced(deadline: float, now: float) -> float:

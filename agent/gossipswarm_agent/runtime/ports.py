@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import Final, NamedTuple
 
-from gossipswarm_agent.runtime.datagrams import SO_RCVBUFFORCE, family_of, grow_buffer
+from gossipswarm_agent.runtime.sockets import SO_RCVBUFFORCE, family_of, grow_buffer
 
 _ATTEMPTS: Final = 64
 """An ephemeral TCP port whose UDP twin is taken is rare; this many in a row do not happen."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from gossipswarm_agent.runtime.driver import read_clocks
+from gossipswarm_agent.runtime.clocks import read_clocks
 
 if TYPE_CHECKING:
     from gossipswarm_agent.runtime.agent import Agent
