@@ -24,6 +24,7 @@ from gossipswarm_operator.actions import (
     Delete,
     Drain,
     InstallKeys,
+    LiftCut,
     RemoveKeys,
     ReplaceKeyring,
     ResizeClaim,
@@ -33,6 +34,7 @@ from gossipswarm_operator.agent_documents import AgentInfo, Journal
 from gossipswarm_operator.keyring import Key, Ring
 from gossipswarm_operator.observed import Observed, Pod
 from gossipswarm_operator.parameters import PARAMETERS
+from gossipswarm_operator.partition.severing import Cut
 
 IMAGE = "registry.example/gossipswarm-agent:1.0.0"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,6 +53,8 @@ class Agent:
     keys: list[str]
     broken: bool = False
     drained_until: datetime | None = None
+    cut_by: str | None = None
+    """Who told it to drop what other regions send."""
 
 
 def swarm_source(name: str = "demo", **spec: Any) -> dict[str, Any]:
@@ -74,6 +78,8 @@ class World:
     """What was changed live, in the swarm's own state."""
     groups: list[list[str]] | None = None
     """Who hears whom; None = everybody everybody."""
+    cut: Cut = field(default_factory=Cut)
+    """What SwarmPartitions cut."""
     unequal: bool = False
     """Agents hold different states."""
     broken_images: set[str] = field(default_factory=set)
@@ -154,6 +160,7 @@ class World:
             settings={**DEFAULTS, **self._base(), **self.settings} if alive else None,
             ring=ring,
             ring_error=error,
+            cut=self.cut,
             restart=dict(self.restart),
             tokens=None
             if tokens is None
@@ -178,6 +185,7 @@ class World:
             journal=Journal(0, None),
             started_at="",
             groups=self.groups or whole,
+            cut_by=agent.cut_by,
         )
 
     def _base(self) -> dict[str, Any]:
@@ -212,6 +220,8 @@ class World:
                 held = self.agents[agent].keys
                 assert held[0] not in ids, "the key in use was removed"
                 held[:] = [name for name in held if name not in ids]
+            case LiftCut(agent=agent):
+                self.agents[agent].cut_by = None
             case ReplaceKeyring(agents=agents, key=key, secret=secret):
                 for name in agents:
                     self.agents[name].keys.append(key.id)

@@ -75,6 +75,12 @@ class Drain(msgspec.Struct, frozen=True):
     """RFC 3339; when this was first asked for."""
 
 
+class LiftCut(msgspec.Struct, frozen=True):
+    """Make an agent hear every region again."""
+
+    agent: str
+
+
 class ReplaceKeyring(msgspec.Struct, frozen=True):
     """The Secret with the keys is gone while agents run: a new key, which they all get before any restarts with it."""
 
@@ -93,6 +99,7 @@ Action = (
     | RemoveKeys
     | ReplaceKeyring
     | Drain
+    | LiftCut
 )
 
 
@@ -117,6 +124,8 @@ def described(action: Action) -> str:
             return f"Removed key {', '.join(ids)} at {agent}"
         case ReplaceKeyring(agents=agents, key=key):
             return f"Replaced the lost keyring by key {key.id}, at {len(agents)} agents"
+        case LiftCut(agent=agent):
+            return f"{agent} hears every region again"
         case Drain(agent=agent):
             return f"{agent} handed over what it held"
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from gossipswarm_operator import names
+
+CUT_BY: Final = "gossipswarm-operator"
+OURS: Final = (CUT_BY, "configuration")
+"""Who an agent says has cut it off where it was us: told to, or born into it."""
 
 
 class AgentAddress(msgspec.Struct, frozen=True):
@@ -86,6 +90,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
     """Regions that hear each other; several while cut."""
     newest_trace: Trace | None = None
     """The newest traced write of somebody at this agent."""
+    cut_by: str | None = None
+    """Who had it drop what other regions send; None = it drops nothing."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -116,6 +122,7 @@ class Cut(msgspec.Struct, frozen=True):
     a: str
     b: str
     since: str
+    detection_ms: float | None = None
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -124,6 +131,21 @@ class Partition(msgspec.Struct, frozen=True):
     status: Literal["healthy", "partitioned", "detection-off"]
     groups: list[list[str]]
     cuts: list[Cut]
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One way of reaching a gossip address."""
+
+    kind: Literal["udp", "tcp"]
+    age: Literal["fresh", "live"]
+    """Opened for the probe, or what the agent's gossip uses at the moment."""
+    open: bool
+
+
+class Flows(msgspec.Struct, frozen=True):
+    """POST /v1/admin/probe. A way that the agent does not have, such as a stream to this peer, is not open."""
+
+    flows: list[Flow]
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from gossipswarm_operator.agent_documents import (
+    CUT_BY,
     Ack,
     AgentAddress,
     AgentError,
@@ -27,6 +28,7 @@ from gossipswarm_operator.agent_documents import (
     Comparison,
     Config,
     Drained,
+    Flows,
     Line,
     Member,
     Partition,
@@ -47,10 +49,10 @@ BATCH_SECONDS: Final = 30.0
 COMPARE_SECONDS: Final = 30.0
 CONCURRENT_REQUESTS: Final = 256
 """Of one operator, over all agents: a further request waits."""
-MAX_ANSWER_BYTES: Final = 32 << 20
-NOT_MODIFIED: Final = 304
 ASKED_AT_ONCE: Final = 64
 """Of one swarm: agents that are slow to answer do not keep those of other swarms waiting."""
+MAX_ANSWER_BYTES: Final = 32 << 20
+NOT_MODIFIED: Final = 304
 
 _NDJSON: Final = "application/x-ndjson"
 _JSON: Final = "application/json"
@@ -233,6 +235,23 @@ class AgentsApi:
     async def reset_peers(self, agent: AgentAddress) -> int:
         """Make the network judge every flow of the agent afresh; how many streams were closed."""
         return (await self._send(agent, "POST", "/v1/admin/reset-peers", _Reset, {})).closed
+
+    async def drop(
+        self, agent: AgentAddress, regions: Sequence[str], seconds: float | None
+    ) -> None:
+        """Make the agent hear none of these regions, and be heard by none, for so long; None = until told otherwise."""
+        order = {
+            "inbound": list(regions),
+            "outbound": list(regions),
+            "duration_ms": None if seconds is None else max(1, round(seconds * 1000)),
+            "by": CUT_BY if regions else None,
+        }
+        await self._send(agent, "POST", "/v1/admin/drop-list", _Ignored, order)
+
+    async def probe(self, agent: AgentAddress, address: str) -> Flows:
+        """Have the agent try to reach a gossip address by new flows and by those that it has."""
+        order = {"address": address}
+        return await self._send(agent, "POST", "/v1/admin/probe", Flows, order)
 
     async def compare(self, agent: AgentAddress, peer: str | None = None) -> Comparison:
         """Compare everything with this peer (None: a random live one) now, and repair what differs."""

@@ -15,6 +15,7 @@ from gossipswarm_operator.actions import (
     Delete,
     Drain,
     InstallKeys,
+    LiftCut,
     RemoveKeys,
     ReplaceKeyring,
     ResizeClaim,
@@ -97,7 +98,9 @@ class Applier:
                 await self._tell(action, agents[action.agent])
 
     async def _tell(
-        self, action: ChangeSettings | InstallKeys | UseKey | RemoveKeys, agent: AgentAddress
+        self,
+        action: ChangeSettings | InstallKeys | UseKey | RemoveKeys | LiftCut,
+        agent: AgentAddress,
     ) -> None:
         match action:
             case ChangeSettings(changes=changes):
@@ -105,6 +108,8 @@ class Applier:
             case InstallKeys(keys=keys):
                 for key in keys:
                     await self._agents.install_key(agent, key.material)
+            case LiftCut():
+                await self._agents.drop(agent, (), None)
             case UseKey(id=used):
                 await self._agents.use_key(agent, used)
             case RemoveKeys(ids=ids):

@@ -34,7 +34,7 @@ def assess(observed: Observed, expected: Collection[str]) -> Convergence:
     if absent:
         why = observed.silent.get(absent[0])
         return no("AgentsMissing", f"no word from {_some(absent)}" + (f": {why}" if why else ""))
-    if observed.partitioned:
+    if observed.divided:
         return no("Partitioned", "regions are cut off from each other")
     unready = sorted(name for name, info in here.items() if not info.ready)
     if unready:

@@ -11,6 +11,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Final
 
 from gossipswarm_operator import web
 from gossipswarm_operator.agents_api import AgentsApi
@@ -25,6 +26,7 @@ from gossipswarm_operator.injection.uninjected import Uninjected
 from gossipswarm_operator.leader import Leadership
 from gossipswarm_operator.logs import log_to_stderr
 from gossipswarm_operator.metrics import Metrics
+from gossipswarm_operator.partition import reconciler as partition
 from gossipswarm_operator.queue import Queue
 from gossipswarm_operator.reconcile import SwarmReconciler
 from gossipswarm_operator.settings import InvalidSettings, Settings, from_environment
@@ -32,6 +34,8 @@ from gossipswarm_operator.swarmconfig.reconciler import Reconciler
 from gossipswarm_operator.watching import registry_of, watch
 
 FAILED, MISUSED = 1, 2
+RELIST_SECONDS: Final = 300.0
+"""After which everything of a swarm is listed anew though no watch told of a change."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,11 +120,14 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
         context.metrics,
         settings.agent_image,
         resync_seconds=settings.resync_seconds,
+        relist_seconds=RELIST_SECONDS,
     )
     delivery = Reconciler(context.kube, context.agents, context.events, metrics=context.metrics)
-    swarms = Queue("GossipSwarm", reconciler.reconcile)
+    swarms = Queue("GossipSwarm", reconciler.reconcile, noticed=reconciler.notice)
     configs = Queue("SwarmConfig", delivery.reconcile)
-    registry = registry_of(context, swarms, configs, delivery)
+    parting = partition.Reconciler(context.kube, context.agents, context.events, context.metrics)
+    cuts = Queue("SwarmPartition", parting.reconcile)
+    registry = registry_of(context, swarms, configs, delivery, cuts)
     injector = Injector(context.kube, settings.agent_image)
     uninjected = Uninjected(context.kube, context.events, context.metrics, injector)
     pods = Queue("Pod", uninjected.reconcile)
@@ -131,7 +138,7 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
     watching = asyncio.create_task(
         watch(context.kube, registry, settings.watch_namespaces, done, hear)
     )
-    workers = [asyncio.create_task(queue.run()) for queue in (swarms, configs, pods)]
+    workers = [asyncio.create_task(queue.run()) for queue in (swarms, configs, cuts, pods)]
     if settings.webhook_configuration is not None:
         workers.append(asyncio.create_task(rotation_of(context.kube, settings).run()))
     keeping = asyncio.create_task(leadership.keep())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -19,6 +21,7 @@ from gossipswarm_operator.client import (
     BY_KIND,
     CONFIG_MAPS,
     NETWORK_POLICIES,
+    PARTITIONS,
     PODS,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -32,6 +35,8 @@ from gossipswarm_operator.inquiry import Inquiry
 from gossipswarm_operator.keyring import InvalidKeyring, Ring
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object, Observed, Pod, read_pod
+from gossipswarm_operator.partition.model import InvalidPartition, parse, swarm_of
+from gossipswarm_operator.partition.severing import Cut, combined
 from gossipswarm_operator.probing import Knock, PolicyProbe, knock
 
 OWNED: Final = (
@@ -46,12 +51,27 @@ OWNED: Final = (
 Identity = tuple[str, str]
 
 
+class _Listed(msgspec.Struct, frozen=True):
+    """What the API server lists of a swarm. Secrets are not listed, nor watched."""
+
+    objects: Mapping[Identity, Object]
+    policies: str
+    """Hash of the versions of all NetworkPolicies of the namespace."""
+    pods: list[Pod]
+    claims: Mapping[str, Object]
+    """Volume claims by name."""
+
+
 class _Known(msgspec.Struct):
     """What is remembered of one swarm."""
 
     uid: str
     inquiry: Inquiry
     probe: PolicyProbe
+    notices: int = 0
+    """How often something was noticed to have changed."""
+    listed: _Listed | None = None
+    listed_until: float = 0.0
 
 
 class Observer:
@@ -61,11 +81,16 @@ class Observer:
         self,
         kube: KubeClient,
         agents: AgentsApi,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
+        relist_seconds: float = 0.0,
         knock: Knock = knock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``relist_seconds``: for how long what was listed is good, unless there is ``notice`` of a change."""
         self._kube = kube
+        self._relist = relist_seconds
+        self._now = now
         self._agents = agents
         self._knock = knock
         self._clock = clock
@@ -74,7 +99,7 @@ class Observer:
     async def observe(self, swarm: Swarm) -> Observed:
         """Everything about a swarm. Raises ApiError if the API server did not say."""
         objects, policies, pods, claims = await self._cluster(swarm)
-        tokens = _tokens(objects.get(("Secret", names.tokens_secret(swarm.name))))
+        tokens = tokens_in(objects.get(("Secret", names.tokens_secret(swarm.name))))
         ring, ring_error = await self._ring(swarm, objects)
         missing, restart, ca = await self._references(swarm)
         known = self._remembered(swarm)
@@ -98,6 +123,7 @@ class Observer:
             else None,
             missing=missing,
             restart=restart,
+            cut=await self._cut(swarm, pods, objects),
             creation_failures=await complaints.of_stateful_sets(self._kube, swarm, objects, pods),
             claim_failures=await complaints.of_claims(self._kube, swarm, claims),
         )
@@ -105,6 +131,13 @@ class Observer:
     def forget(self, key: tuple[str, str]) -> None:
         """A swarm is gone."""
         self._known.pop(key, None)
+
+    def notice(self, key: tuple[str, str]) -> None:
+        """Something of a swarm changed, or is about to."""
+        known = self._known.get(key)
+        if known is not None:
+            known.notices += 1
+            known.listed = None
 
     def _remembered(self, swarm: Swarm) -> _Known:
         key = (swarm.namespace, swarm.name)
@@ -119,8 +152,35 @@ class Observer:
 
     async def _cluster(
         self, swarm: Swarm
-    ) -> tuple[dict[Identity, Object], str, list[Pod], dict[str, Object]]:
+    ) -> tuple[dict[Identity, Object], str, list[Pod], Mapping[str, Object]]:
         """What the swarm has, which NetworkPolicies there are, its pods, and its volume claims by name."""
+        async with asyncio.TaskGroup() as group:
+            listing = group.create_task(self._listed(swarm))
+            secrets = [
+                group.create_task(self._kube.get(SECRETS, swarm.namespace, name))
+                for name in (names.keyring_secret(swarm.name), names.tokens_secret(swarm.name))
+            ]
+        listed = listing.result()
+        objects = dict(listed.objects)
+        for task in secrets:
+            found = task.result()
+            if found is not None:
+                objects["Secret", found["metadata"]["name"]] = found
+        await self._strangers(swarm, objects)
+        return objects, listed.policies, listed.pods, listed.claims
+
+    async def _listed(self, swarm: Swarm) -> _Listed:
+        """What was listed a while ago, if nothing has happened since; every change is watched."""
+        known = self._remembered(swarm)
+        if known.listed is not None and self._clock() < known.listed_until:
+            return known.listed
+        notices = known.notices
+        found = await self._list(swarm)
+        if self._relist > 0 and known.notices == notices:
+            known.listed, known.listed_until = found, self._clock() + self._relist
+        return found
+
+    async def _list(self, swarm: Swarm) -> _Listed:
         ours = names.owned_selector(swarm.name)
         agents = names.selector_text(names.agent_selector(swarm.name))
         async with asyncio.TaskGroup() as group:
@@ -131,15 +191,12 @@ class Observer:
             ]
             # Those of others count as well: policies add up.
             policies = group.create_task(self._kube.list_all(NETWORK_POLICIES, swarm.namespace))
+            partitions = group.create_task(self._kube.list_all(PARTITIONS, swarm.namespace))
             pods = group.create_task(self._kube.list_all(PODS, swarm.namespace, labels=agents))
             claims = group.create_task(
                 self._kube.list_all(VOLUME_CLAIMS, swarm.namespace, labels=agents)
             )
-            secrets = [
-                group.create_task(self._kube.get(SECRETS, swarm.namespace, name))
-                for name in (names.keyring_secret(swarm.name), names.tokens_secret(swarm.name))
-            ]
-        objects: dict[Identity, Object] = {
+        objects = {
             (found["kind"], found["metadata"]["name"]): found
             for task in listed
             for found in task.result()
@@ -149,12 +206,12 @@ class Observer:
             for found in policies.result()
             if names.is_owned(found, swarm.name)
         }
-        for task in secrets:
-            found = task.result()
-            if found is not None:
-                objects["Secret", found["metadata"]["name"]] = found
-        await self._strangers(swarm, objects)
-        return (
+        objects |= {
+            (PARTITIONS.kind, found["metadata"]["name"]): found
+            for found in partitions.result()
+            if swarm_of(found) == swarm.name
+        }
+        return _Listed(
             objects,
             digest(sorted(_version(found) for found in policies.result())),
             [pod for found in pods.result() if (pod := read_pod(found)) is not None],
@@ -168,6 +225,22 @@ class Observer:
                 found = await self._kube.get(BY_KIND[kind], swarm.namespace, name)
                 if found is not None:
                     objects[kind, name] = found
+
+    async def _cut(self, swarm: Swarm, pods: Sequence[Pod], objects: dict[Identity, Object]) -> Cut:
+        """What SwarmPartitions cut now, and what may stand where its ConfigMap should."""
+        now, live = self._now(), []
+        for (kind, _), found in objects.items():
+            if kind == PARTITIONS.kind:
+                with contextlib.suppress(InvalidPartition):  # its own status says so
+                    live.append(parse(found))
+        regions = {*swarm.regions, *(pod.region for pod in pods)}
+        cut = combined([partition for partition in live if partition.is_live(now)], regions)
+        identity = ("ConfigMap", names.cut_config_map(swarm.name))
+        if cut and identity not in objects:
+            stranger = await self._kube.get(CONFIG_MAPS, swarm.namespace, identity[1])
+            if stranger is not None:
+                objects[identity] = stranger
+        return cut
 
     async def _ring(
         self, swarm: Swarm, objects: Mapping[Identity, Object]
@@ -263,7 +336,8 @@ def _lacking(found: Object, *keys: str) -> list[str]:
     return [f"key {key} of {what}" for key in keys if key not in data]
 
 
-def _tokens(secret: Object | None) -> tuple[str, str] | None:
+def tokens_in(secret: Object | None) -> tuple[str, str] | None:
+    """Read and write token in a swarm's Secret; None if there are none."""
     data = (secret or {}).get("data") or {}
     read, write = _text(data.get("read")), _text(data.get("write"))
     return (read, write) if read and write else None

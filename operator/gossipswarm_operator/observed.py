@@ -12,6 +12,7 @@ import msgspec
 from gossipswarm_operator import names
 from gossipswarm_operator.agent_documents import AgentInfo
 from gossipswarm_operator.keyring import Ring
+from gossipswarm_operator.partition.severing import Cut
 
 Object = Mapping[str, Any]
 
@@ -73,6 +74,8 @@ class Observed(msgspec.Struct, frozen=True):
     """By StatefulSet: why it cannot make pods."""
     claim_failures: Mapping[str, str] = {}
     """By volume claim: why there is no volume."""
+    cut: Cut = Cut()
+    """Regions that SwarmPartitions cut off from each other."""
 
     def of_region(self, region: str) -> list[Pod]:
         """The pods of a region, by ordinal."""
@@ -92,9 +95,14 @@ class Observed(msgspec.Struct, frozen=True):
         return max(views, key=lambda view: (len(view), view), default=())
 
     @property
-    def partitioned(self) -> bool:
-        """Some regions do not hear each other."""
+    def divided(self) -> bool:
+        """Some regions do not hear each other, not by way of others either."""
         return len(self.groups) > 1
+
+    @property
+    def partitioned(self) -> bool:
+        """The swarm is divided, or is meant to be: whatever takes an agent down has to wait."""
+        return self.divided or bool(self.cut)
 
     @property
     def commonest_state(self) -> tuple[str | None, int]:

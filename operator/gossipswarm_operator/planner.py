@@ -19,11 +19,13 @@ from gossipswarm_operator.actions import (
     ChangeSettings,
     Delete,
     InstallKeys,
+    LiftCut,
     RemoveKeys,
     ReplaceKeyring,
     UseKey,
     Wait,
 )
+from gossipswarm_operator.agent_documents import OURS
 from gossipswarm_operator.builders import Facts, RegionFacts, build
 from gossipswarm_operator.builders.configuration import read_config
 from gossipswarm_operator.convergence import Convergence
@@ -89,6 +91,7 @@ def plan(swarm: Swarm, observed: Observed, fresh: Fresh, default_image: str, now
     # Agents first: what they are told is what the Secret says already, and some of them may be about to go.
     _rotate(keys, found)
     _tune(observed, facts, scaling, found)
+    found.actions += _stale_cuts(observed)
     found.actions += scaling.drains
     found.waits += [*scaling.waits, *rollout.waits]
     _apply_all(swarm, observed, facts, keys, found)
@@ -160,6 +163,7 @@ def _facts(
         read_token=read_token,
         write_token=write_token,
         restart=restarts.hashes(swarm, observed),
+        cut=observed.cut,
     )
 
 
@@ -294,6 +298,15 @@ def _tune(observed: Observed, facts: Facts, scaling: Scale, found: _Differences)
     agents = [name for name in ready if name not in scaling.leaving] or ready
     if changes and agents:
         found.actions.append(ChangeSettings(agents[0], changes))
+
+
+def _stale_cuts(observed: Observed) -> list[LiftCut]:
+    """Agents that were told to keep to their side, of which there is none any more."""
+    return [
+        LiftCut(name)
+        for name, info in sorted(observed.agents.items())
+        if info.cut_by in OURS and not observed.cut.beyond(info.region)
+    ]
 
 
 def _rotate(keys: Decision | None, found: _Differences) -> None:

@@ -24,10 +24,17 @@ class Queue:
     """Runs ``reconcile`` for keys. It returns seconds until the key is due again (None: when it is added), or raises."""
 
     def __init__(
-        self, kind: str, reconcile: Callable[[Key], Awaitable[float | None]], workers: int = 4
+        self,
+        kind: str,
+        reconcile: Callable[[Key], Awaitable[float | None]],
+        workers: int = 4,
+        *,
+        noticed: Callable[[Key], None] = lambda _: None,
     ) -> None:
+        """``noticed`` hears of every key that is added for now, which is because something happened, not of time."""
         self.kind = kind
         self._reconcile = reconcile
+        self._noticed = noticed
         self._due: dict[Key, float] = {}
         self._running: set[Key] = set()
         self._again: set[Key] = set()
@@ -39,6 +46,8 @@ class Queue:
 
     def add(self, key: Key, after: float = 0.0) -> None:
         """Look at an object, ``after`` so many seconds or earlier."""
+        if after == 0:
+            self._noticed(key)
         if key in self._running and after == 0:
             self._again.add(key)
             return

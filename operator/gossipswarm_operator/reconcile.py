@@ -44,21 +44,28 @@ class SwarmReconciler:
         default_image: str,
         *,
         resync_seconds: float = 30.0,
+        relist_seconds: float = 0.0,
         checkpoint: Checkpoint | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``checkpoint`` is called after each action, and may stop the operator there by raising."""
+        """``relist_seconds``: for how long what was listed of a swarm is good, unless there is ``notice`` of a change; 0
+        where nobody watches. ``checkpoint`` is called after each action, and may stop the operator there by raising.
+        """
         self._kube = kube
         self._events = events
         self._metrics = metrics
         self._default_image = default_image
         self._resync = resync_seconds
         self._now = now
-        self._observer = Observer(kube, agents, now)
+        self._observer = Observer(kube, agents, now, relist_seconds=relist_seconds)
         self._applier = Applier(kube, agents, checkpoint)
         self._failed: dict[tuple[str, str], int] = {}
         self._unheard: dict[tuple[str, str], int] = {}
         """Looks in a row at which no agent of a swarm answered and nothing was to be done."""
+
+    def notice(self, key: tuple[str, str]) -> None:
+        """Something of a swarm changed: the next look at it lists everything anew."""
+        self._observer.notice(key)
 
     async def reconcile(self, key: tuple[str, str]) -> float | None:
         """One reconcile; seconds until the next is due, None if the object is gone.
@@ -107,6 +114,9 @@ class SwarmReconciler:
             for pod in observed.pods
             if tokens is not None and pod.address
         }
+        if made.actions:
+            # What comes of them is heard of later than the next look may be.
+            self.notice((swarm.namespace, swarm.name))
         result = await self._applier.apply(swarm.namespace, made.actions, addresses)
         for reason, actions in groupby(result.done, _reason):
             tell = self._events.warning if reason == "Repaired" else self._events.normal
@@ -185,7 +195,8 @@ class SwarmReconciler:
             await self._events.warning(source, "CRDOutdated", message)
         for found in conditions.transitions(before.get("conditions"), new["conditions"]):
             now, tone = found.now, status.tone(found)
-            if tone is not None:
+            # What a swarm begins with is no news, unless it is trouble.
+            if tone == "Warning" or (tone is not None and before.get("conditions")):
                 tell = self._events.warning if tone == "Warning" else self._events.normal
                 await tell(source, f"{now.type}{now.status}", f"{now.reason}: {now.message}")
 

@@ -141,7 +141,7 @@ def _version(image: str) -> str:
 
 def _partition(observed: Observed) -> str:
     """``us-east | us-west,eu-central``; "-" while the swarm is whole."""
-    if not observed.partitioned:
+    if not observed.divided:
         return "-"
     return " | ".join(",".join(group) for group in observed.groups)
 
@@ -281,7 +281,7 @@ def _partitioned(observed: Observed) -> Condition:
     kind = "Partitioned"
     if not observed.groups:
         return unknown(kind, "NoAgents", "no agent has said which regions it hears")
-    if observed.partitioned:
+    if observed.divided:
         return true(kind, "RegionsCutOff", f"cut: {_partition(observed)}")
     return false(kind, "Whole", "every region hears every other")
 

@@ -13,7 +13,7 @@ from kubernetes.aio.client.configuration import Configuration
 from gossipswarm_operator.client import CONFIGS, PARTITIONS, SWARMS, KubeClient, Resource
 from gossipswarm_operator.context import Context
 from gossipswarm_operator.errors import ApiError
-from gossipswarm_operator.handlers import swarm, swarmconfig
+from gossipswarm_operator.handlers import partition, swarm, swarmconfig
 from gossipswarm_operator.names import GROUP
 from gossipswarm_operator.queue import Queue
 from gossipswarm_operator.swarmconfig.reconciler import Reconciler
@@ -27,11 +27,14 @@ BACKOFFS: Final = (1, 1, 2, 3, 5, 5, 5, 5)
 _log = logging.getLogger(__name__)
 
 
-def registry_of(context: Context, swarms: Queue, configs: Queue, delivery: Reconciler) -> Any:
+def registry_of(
+    context: Context, swarms: Queue, configs: Queue, delivery: Reconciler, cuts: Queue
+) -> Any:
     """All handlers, in a registry of their own."""
     registry = kopf.OperatorRegistry()
     swarm.register(registry, swarms)
     swarmconfig.register(registry, delivery, configs.add)
+    partition.register(registry, cuts, swarms)
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await connection(context.kube.configuration)

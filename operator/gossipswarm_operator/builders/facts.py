@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from gossipswarm_operator.partition.severing import Cut
+
 HOLD: Final = 1_000_000
 """Partition of a StatefulSet that updates no pod: above every ordinal."""
 
@@ -36,3 +38,10 @@ class Facts(msgspec.Struct, frozen=True):
     write_token: str
     restart: Mapping[str, str] = {}
     """Annotations of pods whose change means that they have to be replaced."""
+    cut: Cut = Cut()
+    """Regions that are cut off from each other on purpose."""
+
+    @property
+    def inhabited(self) -> tuple[str, ...]:
+        """Regions of the spec, and those that still have agents."""
+        return tuple(sorted({*self.regions, *self.declared.values()}))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gossipswarm_operator import names
+from gossipswarm_operator.builders.cuts import CUT_FILE
 from gossipswarm_operator.builders.facts import Facts
 from gossipswarm_operator.model import Region, Swarm
 
@@ -128,6 +129,7 @@ def _environment(swarm: Swarm, region: str) -> list[dict[str, Any]]:
         "DATA_DIR": DATA_DIRECTORY,
         "READ_TOKEN_FILE": f"{CONFIG_DIRECTORY}/tokens/read",
         "WRITE_TOKEN_FILE": f"{CONFIG_DIRECTORY}/tokens/write",
+        "CUT_FILE": f"{CONFIG_DIRECTORY}/cut/{CUT_FILE}",
     }
     if swarm.encrypted:
         plain["KEYS_FILE"] = f"{CONFIG_DIRECTORY}/keys"
@@ -158,7 +160,11 @@ def _of_pod(name: str, field: str) -> dict[str, Any]:
 
 
 def _mounts(swarm: Swarm) -> list[dict[str, Any]]:
-    places = {"config": CONFIG_DIRECTORY, "tokens": f"{CONFIG_DIRECTORY}/tokens"}
+    places = {
+        "config": CONFIG_DIRECTORY,
+        "tokens": f"{CONFIG_DIRECTORY}/tokens",
+        "cut": f"{CONFIG_DIRECTORY}/cut",
+    }
     if swarm.encrypted:
         places["keys"] = f"{CONFIG_DIRECTORY}/keys"
     if swarm.spec.hooks.config_map_name:
@@ -177,6 +183,8 @@ def _volumes(swarm: Swarm) -> list[dict[str, Any]]:
     volumes = [
         {"name": "config", "configMap": _readable("name", names.config_map(swarm.name))},
         {"name": "tokens", "secret": _readable("secretName", names.tokens_secret(swarm.name))},
+        # Only there while a SwarmPartition lives.
+        {"name": "cut", "configMap": {"name": names.cut_config_map(swarm.name), "optional": True}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
     if swarm.encrypted:

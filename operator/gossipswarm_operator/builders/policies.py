@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from gossipswarm_operator import names
 from gossipswarm_operator.builders.metadata import described
 from gossipswarm_operator.model import Swarm
+from gossipswarm_operator.partition.severing import Cut
 
 _HIGHEST: Final = 65_535
+_GOSSIP: Final = names.GOSSIP_PORT
+_WHOLE: Final = Cut()
 
 
 def disruption_budget(swarm: Swarm, region: str) -> dict[str, Any]:
@@ -23,29 +27,50 @@ def disruption_budget(swarm: Swarm, region: str) -> dict[str, Any]:
     return body
 
 
-def network_policy(swarm: Swarm, region: str) -> dict[str, Any]:
+def network_policy(
+    swarm: Swarm, region: str, cut: Cut = _WHOLE, regions: Collection[str] = ()
+) -> dict[str, Any]:
     """Gossip comes from agents of the swarm only; every other port stays open to anyone.
 
-    Policies only ever allow, so "all but one port" is written as the ranges on both sides of it.
+    While the region is cut off from some of ``regions``, gossip comes from the others only: what a policy allows no
+    other policy can forbid.
     """
     name = names.stateful_set(swarm.name, region)
-    gossip = names.GOSSIP_PORT
     body = described(swarm, "networking.k8s.io/v1", "NetworkPolicy", name, region=region)
+    heard = agents(swarm.name)
+    if cut.beyond(region):
+        heard = agents(swarm.name, cut.hears(region, regions))
+        body["metadata"]["labels"][names.PARTITION_LABEL] = names.label_value(*cut.names)
     body["spec"] = {
         "podSelector": {"matchLabels": names.agent_selector(swarm.name, region)},
         "policyTypes": ["Ingress"],
         "ingress": [
-            {
-                "ports": [
-                    {"protocol": protocol, "port": first, "endPort": last}
-                    for protocol in ("TCP", "UDP")
-                    for first, last in ((1, gossip - 1), (gossip + 1, _HIGHEST))
-                ]
-            },
-            {
-                "from": [{"podSelector": {"matchLabels": names.agent_selector(swarm.name)}}],
-                "ports": [{"protocol": protocol, "port": gossip} for protocol in ("TCP", "UDP")],
-            },
+            {"ports": other_ports("TCP", "UDP")},
+            {"from": [{"podSelector": heard}], "ports": gossip_ports()},
         ],
     }
     return body
+
+
+def agents(swarm: str, regions: Collection[str] | None = None) -> dict[str, Any]:
+    """A selector of the agents of a swarm, or of these regions of it."""
+    found: dict[str, Any] = {"matchLabels": names.agent_selector(swarm)}
+    if regions is not None:
+        found["matchExpressions"] = [
+            {"key": names.REGION_LABEL, "operator": "In", "values": sorted(regions)}
+        ]
+    return found
+
+
+def gossip_ports() -> list[dict[str, Any]]:
+    """The ports that agents talk to each other on."""
+    return [{"protocol": protocol, "port": _GOSSIP} for protocol in ("TCP", "UDP")]
+
+
+def other_ports(*protocols: str) -> list[dict[str, Any]]:
+    """All ports but that of gossip: policies only ever allow, so these are the ranges on both sides of it."""
+    return [
+        {"protocol": protocol, "port": first, "endPort": last}
+        for protocol in protocols
+        for first, last in ((1, _GOSSIP - 1), (_GOSSIP + 1, _HIGHEST))
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gossipswarm_operator.builders import configuration, policies, services, stateful_set
+from gossipswarm_operator.builders import configuration, cuts, policies, services, stateful_set
 from gossipswarm_operator.builders.facts import Facts
 from gossipswarm_operator.model import Region, Swarm
 
@@ -16,6 +16,7 @@ def build(swarm: Swarm, facts: Facts) -> list[dict[str, Any]]:
         configuration.tokens_secret(swarm, facts),
         *([configuration.keyring_secret(swarm, facts)] if facts.keys else []),
         configuration.config_map(swarm, facts),
+        *([cuts.cut_config_map(swarm, facts.cut)] if facts.cut else []),
         services.client_service(swarm),
     ]
     for region in swarm.spec.regions:
@@ -27,7 +28,9 @@ def build_region(swarm: Swarm, region: Region, facts: Facts) -> list[dict[str, A
     """The objects of one region."""
     objects = [services.headless_service(swarm, region.name)]
     if swarm.spec.network_policy.mode == "Enabled":
-        objects.append(policies.network_policy(swarm, region.name))
+        objects.append(
+            policies.network_policy(swarm, region.name, facts.cut.for_policies(), facts.inhabited)
+        )
     if swarm.spec.pdb.mode == "Enabled":
         objects.append(policies.disruption_budget(swarm, region.name))
     objects.append(stateful_set.stateful_set(swarm, region, facts))

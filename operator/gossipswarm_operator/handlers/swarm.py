@@ -38,9 +38,12 @@ def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:
         queue.add((metadata["namespace"], metadata["labels"][names.SWARM_LABEL]))
 
     async def policy_seen(event: kopf.RawEvent, **_: Any) -> None:
-        """Policies add up: one of somebody else may open what ours closes."""
-        namespace = event["object"]["metadata"]["namespace"]
-        for key in [key for key in seen if key[0] == namespace]:
+        """Policies add up: one of somebody else may open what ours closes. Ours are about their swarm alone."""
+        metadata = event["object"]["metadata"]
+        if names.SWARM_LABEL in (metadata.get("labels") or {}):
+            await child_seen(event)
+            return
+        for key in [key for key in seen if key[0] == metadata["namespace"]]:
             queue.add(key)
 
     on: Callable[..., Any] = kopf.on.event

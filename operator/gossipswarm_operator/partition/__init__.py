@@ -1,0 +1,1 @@
+"""Cuts between the regions of a swarm: SwarmPartitions."""
