@@ -7,7 +7,7 @@ import pytest
 
 from gossipswarm_operator import model, planner, status
 from gossipswarm_operator.conditions import Condition, Transition, find
-from operator_world import IMAGE, START, World, ready_world
+from operator_world import IMAGE, START, World, ready_world, swarm_source
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,13 @@ def test_ready_says_what_is_known_of_the_cause():
     reason, message = ready(world, pods=(), creation_failures=refused)
     assert reason == "PodsRefused"
     assert "demo-us-east: exceeded quota" in message
+
+
+def test_keys_that_no_secret_holds_are_not_in_the_status():
+    world = World(swarm_source())
+    for _ in range(2):
+        found = status.status(world.swarm, world.observe(), world.plan(), [], START)
+        assert found["keyring"] is None
+        in_sync = find(found, "KeyringInSync")
+        assert in_sync is not None
+        assert in_sync["reason"] == "NoKeys"

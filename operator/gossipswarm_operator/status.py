@@ -148,8 +148,8 @@ def _partition(observed: Observed) -> str:
 
 def _keyring(plan: Plan) -> dict[str, Any] | None:
     ring = plan.keyring.ring if plan.keyring is not None else None
-    if plan.keyring is None or ring is None:
-        return None
+    if plan.keyring is None or ring is None or plan.keyring.before_secret:
+        return None  # keys of no Secret yet are made anew by the next plan
     return {
         "primary": ring.primary,
         "ids": list(ring.ids),
@@ -255,6 +255,8 @@ def _keyring_in_sync(plan: Plan) -> Condition:
         return false(kind, "EncryptionDisabled", "gossip is neither encrypted nor authenticated")
     if found.ring is None:
         return false(kind, "NoKeys", found.waiting or "there are no keys")
+    if found.before_secret:
+        return false(kind, "NoKeys", "the Secret with the keys is not there yet")
     if found.in_sync:
         return true(kind, "InSync", f"every agent seals with key {found.ring.primary}")
     if found.step != "Idle":
