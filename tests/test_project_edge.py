@@ -14,6 +14,7 @@ import pytest
 
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.edge import edge as edges
+from gossipswarm_agent.edge import frames
 from gossipswarm_agent.edge.config import EdgeConfig
 from gossipswarm_agent.edge.edge import Edge
 from gossipswarm_agent.project.projections import parse_projections
@@ -137,3 +138,20 @@ async def test_a_file_does_not_go_back_to_what_was_saved_before_it(tmp_path: Pat
             await until(lambda: one.unreadiness is None)
             assert shows(file, {"ttl": 2})
             assert [counts.writes for counts in one.projector.counts] == [0]
+
+
+async def test_an_edge_that_reports_nonsense_does_not_spoil_the_list() -> None:
+    async with (
+        one_agent() as agent,
+        agent.session.ws_connect(f"{agent.url}/v1/replica?swarm=tests") as socket,
+    ):
+        hello = frames.Hello(name="raw", region="us-east", prefixes=None, seen={})
+        await socket.send_bytes(frames.encode(hello))
+        await socket.receive_bytes()
+        await socket.send_bytes(frames.encode(frames.Taken(0, '{"projections": [')))
+        await socket.send_bytes(frames.encode(frames.Taken(0, None)))
+        connected = agent.agent.edges
+        assert connected is not None
+        await until(lambda: any(edge.report for edge in connected))
+        [known] = (await agent.ask("GET", "/v1/edges")).document["edges"]
+        assert known["report"] is None

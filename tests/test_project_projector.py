@@ -21,6 +21,7 @@ from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.project import following
 from gossipswarm_agent.project.projections import parse_projections
 from gossipswarm_agent.project.receipts import Receipt
+from gossipswarm_agent.project.reloading import Attempt, Reloader
 from gossipswarm_agent.runtime.agent import Agent
 from loopback import until
 from test_project_reloading import application
@@ -419,6 +420,23 @@ async def test_the_receipt_waits_for_the_application_to_say_yes(tmp_path: Path) 
             await app.line()
         news = json.loads((await app.line()).split(" ", 2)[2])
         assert (news["version"], news["dot"]) == (result.version, result.dot)
+
+
+async def test_a_fault_of_ours_in_telling_is_logged_and_tried_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [TypeError("a bug")]
+
+    async def attempt(_: Reloader, news: dict[str, Any]) -> Attempt:
+        if faults:
+            raise faults.pop()
+        return Attempt("acknowledged", str(news["version"]))
+
+    monkeypatch.setattr(Reloader, "attempt", attempt)
+    async with projecting(projected(file, reload={"http": "http://127.0.0.1:1/"})) as agent:
+        await until(lambda: receipt_of(agent).applied)
+        assert metric(agent, "reloads_total", result="failed") == 1
+    assert any(record.exc_info for record in caplog.records)
 
 
 async def test_files_go_on_changing_while_the_application_does_not_answer(file: Path) -> None:

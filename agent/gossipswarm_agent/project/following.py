@@ -19,7 +19,7 @@ from gossipswarm_agent.project.overlays import Reads, View
 from gossipswarm_agent.project.ownership import NotOurs
 from gossipswarm_agent.project.projections import Projection
 from gossipswarm_agent.project.receipts import Counts, Receipt, Told, Written
-from gossipswarm_agent.project.reloading import Reloader
+from gossipswarm_agent.project.reloading import Attempt, Reloader
 from gossipswarm_agent.project.rendering import NotRenderable, render
 from gossipswarm_agent.project.writing import Target
 from gossipswarm_agent.runtime.clocks import read_clocks
@@ -195,15 +195,7 @@ class Follower:
             self._told.clear()
             written = self.counts.receipt.written
             assert written is not None
-            attempt = await reloader.attempt(
-                {
-                    "path": self.projection.path,
-                    "prefix": self.projection.prefix,
-                    "version": written.version,
-                    "etag": written.etag,
-                    "dot": written.dot,
-                }
-            )
+            attempt = await self._attempt(reloader, written)
             self.counts.reloads[attempt.result] += 1
             told = Told(attempt.result, attempt.detail, read_clocks().wall, written.generation)
             self._log_told(told)
@@ -214,6 +206,20 @@ class Follower:
                 self._told.set()
             else:
                 again = shortest
+
+    async def _attempt(self, reloader: Reloader, written: Written) -> Attempt:
+        news = {
+            "path": self.projection.path,
+            "prefix": self.projection.prefix,
+            "version": written.version,
+            "etag": written.etag,
+            "dot": written.dot,
+        }
+        try:
+            return await reloader.attempt(news)
+        except Exception as error:  # noqa: BLE001 - a fault must not end the other projections
+            _log.error("cannot tell the application", extra=self._about(), exc_info=error)
+            return Attempt("failed", _describe(error), again=True)
 
     def _log_told(self, told: Told) -> None:
         former = self.counts.receipt.told
