@@ -38,7 +38,7 @@ def gather(cluster: Cluster, namespace: str, story: str, failure: str) -> Path:
         "events.txt": ("-n", namespace, "get", "events", "--sort-by=.lastTimestamp"),
         "nodes.txt": ("get", "nodes,pods", "-A", "-o", "wide"),
         "operator.log": (
-            "-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=gossipswarm", "--prefix", "--tail", "3000",
+            "-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=gossipswarm-operator", "--prefix", "--tail", "3000",
         ),
     }  # fmt: skip
     for name, command in commands.items():

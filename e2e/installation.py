@@ -66,6 +66,10 @@ class Installation:
             "--wait", "--timeout", "4m", stdin=json.dumps(everything),
         )  # fmt: skip
 
+    def test(self) -> None:
+        """``helm test``. Raises Failed."""
+        self._cluster.helm("test", RELEASE, "--namespace", SYSTEM, "--timeout", "4m")
+
     def rollback(self) -> None:
         """Go back to the release before."""
         self._cluster.helm("rollback", RELEASE, "--namespace", SYSTEM, "--wait")

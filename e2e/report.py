@@ -17,7 +17,8 @@ from bench.report import MACHINE_NAMES, Table
 _METHOD = """\
 The chart is installed into an empty cluster, a swarm of nine agents is made of `examples/quickstart.yaml`, and what a
 user does next is done and timed: `helm test`, a SwarmConfig that is read in every region, scaling, an upgrade of the agents while a
-client reads and writes without a pause, an upgrade and a rollback of the operator, and removal until nothing is left.
+client reads and writes without a pause, an upgrade and a rollback of the operator, and removal until nothing is left. Between, one region
+is cut off by NetworkPolicies, written to on both sides, and healed.
 Times are those of whoever waits with `kubectl`, whose own start is in them."""
 
 

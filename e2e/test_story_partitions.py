@@ -157,7 +157,7 @@ def _no_operator(cluster: Cluster) -> Iterator[None]:
     """The operator is away."""
     cluster.kubectl("-n", SYSTEM, "scale", OPERATOR, "--replicas=0")
     cluster.kubectl(
-        "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=gossipswarm",
+        "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=gossipswarm-operator",
         "--timeout=60s",
     )  # fmt: skip
     try:
