@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,6 +22,11 @@ LOOK_SECONDS: Final = 10.0
 """Between two looks at the Secret: within ``certificates.SETTLING`` every replica has looked several times."""
 FIRST_LOOK_SECONDS: Final = 1.0
 """Between two looks while there is no certificate yet."""
+
+PATIENCE_SECONDS: Final = 20.0
+"""For so long a replica calls itself unready for want of a certificate. Not for ever: an operator that leads and is of a
+version without the webhook makes none, and is replaced only once its successor is ready.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -64,14 +70,18 @@ class Serving:
         """Serve until cancelled."""
         try:
             while True:
-                await self._look()
-                if self._used is not None and self.port is None:
-                    await self._listen()
+                await self.look()
                 await asyncio.sleep(LOOK_SECONDS if self.ready else FIRST_LOOK_SECONDS)
         finally:
             await self._server.close()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Serve what the Secret holds now."""
+        await self._read()
+        if self._used is not None and self.port is None:
+            await self._listen()
+
+    async def _read(self) -> None:
         try:
             secret = await self._kube.get(SECRETS, self._namespace, self._secret)
         except ApiError as error:
@@ -110,8 +120,13 @@ async def serving(
         kube, server, metrics, settings.namespace, settings.webhook_secret, settings.webhook_port
     )
     task = asyncio.create_task(found.run())
+    patient_until = time.monotonic() + PATIENCE_SECONDS
+
+    def ready() -> bool:
+        return not task.done() and (found.ready or time.monotonic() > patient_until)
+
     try:
-        yield lambda: found.ready and not task.done()
+        yield ready
     finally:
         task.cancel()
         await asyncio.wait({task})
