@@ -152,7 +152,6 @@ def patch(
     named_now = (outcome.synced, outcome.converged, outcome.drifted)
     wanted = [condition for condition in named_now if condition is not None]
     after: dict[str, Any] = {
-        "observedGeneration": generation,
         "conditions": conditions.merge(
             conditions.CONFIG_CONDITIONS,
             before.get("conditions"),
@@ -170,6 +169,9 @@ def patch(
         "keysOwned": None if outcome.ledger is None else ledgers.stored(outcome.ledger),
     }
     after |= {field: value for field, value in optional.items() if value is not None}
+    if outcome.converged is not None:
+        # Not with what is only remembered on the way: conditions are still those of the generation before.
+        after["observedGeneration"] = generation
     return {field: value for field, value in after.items() if _differs(before.get(field), value)}
 
 
