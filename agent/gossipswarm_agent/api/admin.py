@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ from gossipswarm_agent.api.limits import MAX_HOLD_MS, MAX_WAIT_MS
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.times import milliseconds, timestamp
 from gossipswarm_agent.core.events import Mutation
+from gossipswarm_agent.core.frames import Address
 from gossipswarm_agent.core.parameters import SETTINGS_KEY
 from gossipswarm_agent.core.settings import InvalidSetting, merge
 from gossipswarm_agent.runtime.agent import Agent
@@ -26,6 +28,7 @@ _anti_entropy: Final = msgspec.json.Decoder(types.AntiEntropy)
 _keyring_action: Final = msgspec.json.Decoder(types.KeyringAction)
 _drain: Final = msgspec.json.Decoder(types.Drain)
 _drop_request: Final = msgspec.json.Decoder(types.DropRequest)
+_probe_request: Final = msgspec.json.Decoder(types.ProbeRequest)
 _nothing: Final = msgspec.json.Decoder(types.Nothing)
 
 
@@ -172,6 +175,32 @@ def _drop_list(agent: Agent) -> types.DropList:
         until=timestamp(drops.until_ms) if drops.until_ms is not None else None,
         by=drops.by,
     )
+
+
+async def probe(call: Call) -> web.StreamResponse:
+    """POST: whether packets get to another agent. Raises Problem 422 for what is no address."""
+    wanted = await call.document(_probe_request)
+    flows = await call.agent.transport.reaching.probe(_address(wanted.address))
+    found = [msgspec.convert(flow, types.ProbedFlow, from_attributes=True) for flow in flows]
+    return _json(types.Probed(address=wanted.address, flows=found))
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65_536:
+        raise Problem(
+            422,
+            "invalid-field",
+            f"address: {text!r} is no numeric address with a port, such as 10.0.1.7:7600",
+            field="address",
+        )
+    return host, number
 
 
 async def release(call: Call) -> web.StreamResponse:

@@ -208,6 +208,16 @@ EXAMPLES: Final[dict[Any, Any]] = {
         "until": _AT,
         "by": "drill of Tuesday",
     },
+    types.ProbeRequest: {"address": "10.0.2.9:7600"},
+    types.Probed: {
+        "address": "10.0.2.9:7600",
+        "flows": [
+            {"kind": "udp", "age": "fresh", "open": True, "rtt_ms": 61.2},
+            {"kind": "tcp", "age": "fresh", "open": True, "rtt_ms": 124.9},
+            {"kind": "udp", "age": "live", "open": True, "rtt_ms": 61.3},
+            {"kind": "tcp", "age": "live", "open": False, "rtt_ms": None},
+        ],
+    },
     types.Released: {"regions": ["us-west"]},
     types.Nothing: {},
     types.Hooks: {

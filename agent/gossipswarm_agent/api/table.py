@@ -140,6 +140,14 @@ _admin(
 )
 _admin(
     "POST",
+    "/v1/admin/probe",
+    admin.probe,
+    summary="Try to get packets to another agent's gossip address, by new flows and those in use",
+    body=types.ProbeRequest,
+    answers={JSON: types.Probed},
+)
+_admin(
+    "POST",
     "/v1/admin/release",
     admin.release,
     summary="Let regions merge that wait for an operator",

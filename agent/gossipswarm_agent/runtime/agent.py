@@ -176,6 +176,7 @@ class Agent:
         )
         transport.region_of_address = self._region_of_address
         transport.region_of_member = self._region_of_member
+        transport.reaching.name, transport.reaching.region = config.name, config.region
         both = frozenset(config.drop_regions)
         drops = DropList(
             both.union(config.drop_inbound),

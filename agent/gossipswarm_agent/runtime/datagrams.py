@@ -36,6 +36,7 @@ class Datagrams:
         "_listening",
         "_loop",
         "_sending",
+        "answer",
     )
 
     def __init__(
@@ -47,6 +48,8 @@ class Datagrams:
         counters: Counters,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.answer: Callable[[Inbound], bytes | None] = lambda _: None
+        """What to send back to a frame of hop 0, which is no gossip."""
         self._host = host
         self._admission = admission
         self._deliver = deliver
@@ -81,6 +84,10 @@ class Datagrams:
             return
         self._sending.close()
         self._sending = replacement
+
+    def duplicate(self) -> socket.socket:
+        """The socket that datagrams leave from, to be closed by the caller. Raises OSError."""
+        return self._sending.dup()
 
     def send(self, targets: Iterable[Address], datagram: bytes) -> None:
         """Hand ``datagram`` to the kernel once a target; what it does not take now is lost and counted."""
@@ -117,9 +124,14 @@ class Datagrams:
                 taken += 1
                 size += len(data)
                 try:
-                    inbound.append(admit(data, source))
+                    found = admit(data, source)
                 except Rejected as rejected:
                     counters.drop(rejected.reason)
+                    continue
+                if found.hop:
+                    inbound.append(found)
+                else:
+                    self._reply(found)
         except BlockingIOError:
             pass
         except OSError:
@@ -129,6 +141,17 @@ class Datagrams:
         if inbound:
             self._deliver(inbound)
         return taken == DRAIN_LIMIT
+
+    def _reply(self, found: Inbound) -> None:
+        """On the flow that it came by: no gossip is ever sent this way, so nothing but the answer can use that flow."""
+        answer = self.answer(found)
+        if answer is None:
+            self._counters.drop("probe")
+            return
+        try:
+            self._listening.sendto(answer, found.source)
+        except OSError:
+            self._counters.drop("probe")
 
     def close(self) -> None:
         """Stop receiving and sending."""

@@ -13,7 +13,7 @@ from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.runtime.admission import PREFIX_BYTES, Admission
 from gossipswarm_agent.runtime.counters import Counters
 from gossipswarm_agent.runtime.keyring import Rejected
-from gossipswarm_agent.runtime.streams import IDLE_SECONDS, LARGEST_FRAME, LENGTH_BYTES
+from gossipswarm_agent.runtime.streams import IDLE_SECONDS, LARGEST_FRAME, LENGTH_BYTES, record
 
 INBOUND_LIMIT: Final = 4096
 """Connections at a time; one more is closed at once."""
@@ -103,6 +103,10 @@ class _Incoming(asyncio.Protocol):
         try:
             # Not "ordered": a hello has no excuse for being old.
             hello = self._server.admission.admit(frame, source)
+            answer = self._server.answer(hello)
+            if answer is not None:
+                self._transport.write(record(answer))
+                return True  # a probe: it closes the connection, or the timer does
             self.peer = _decode_hello(hello.frame.body)
         except Rejected as rejected:
             self._refuse(rejected.reason)
@@ -143,6 +147,8 @@ class StreamServer:
         self.counters = counters
         self.refuses_peer: Callable[[Address], bool] = lambda _: False
         """Whether a peer is beyond a cut that was made on purpose."""
+        self.answer: Callable[[Inbound], bytes | None] = lambda _: None
+        """What to send back to a first record that is no hello."""
         self._connections: set[_Incoming] = set()
         self._server: asyncio.Server | None = None
 

@@ -85,6 +85,7 @@ class _PeerStream:
     def __init__(self, peer: Address, streams: Streams) -> None:
         self.peer = peer
         self.queued_bytes = 0
+        self.connected = False
         self._streams = streams
         self._queue: deque[bytes] = deque()
         self._changed = asyncio.Event()
@@ -114,9 +115,11 @@ class _PeerStream:
                 if link is None:
                     self._streams.counters.drop("unreachable", self.discard())
                     return
+                self.connected = True
                 try:
                     await self._feed(link)
                 finally:
+                    self.connected = False
                     link.abort()
         finally:
             self._streams.forget(self)
@@ -197,6 +200,11 @@ class Streams:
                 stream = self._peers[target] = _PeerStream(target, self)
             if not stream.offer(whole):
                 self.counters.drop("stream_queue")
+
+    def is_connected(self, peer: Address) -> bool:
+        """Whether there is a connection to this peer that is not known to be lost."""
+        stream = self._peers.get(peer)
+        return stream is not None and stream.connected
 
     def hello(self) -> bytes:
         """The record that a connection starts with: sealed anew each time, so that none can be replayed."""

@@ -20,6 +20,7 @@ from gossipswarm_agent.runtime.datagrams import LARGEST_DATAGRAM, Datagrams
 from gossipswarm_agent.runtime.drops import DropList, InboundFilter
 from gossipswarm_agent.runtime.keyring import HEADER_BYTES, TAG_BYTES, Keyring
 from gossipswarm_agent.runtime.ports import GossipSockets
+from gossipswarm_agent.runtime.reaching import Reaching
 from gossipswarm_agent.runtime.stream_server import StreamServer
 from gossipswarm_agent.runtime.streams import Streams
 
@@ -60,6 +61,16 @@ class Transport:
         self._streams = Streams(local, host, keyring, self.counters)
         self._stream_server = StreamServer(self._admission, deliver, self.counters)
         self._datagrams = Datagrams(sockets.udp, host, self._admission, deliver, self.counters)
+        self.reaching = Reaching(
+            keyring,
+            host,
+            self._datagrams,
+            self._streams,
+            lambda region: region in self.drops.inbound,
+            self._is_cut,
+        )
+        """Probes of other agents, and answers to theirs."""
+        self._datagrams.answer = self._stream_server.answer = self.reaching.answer
         self._loop = asyncio.get_running_loop()
         self._rotation: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None

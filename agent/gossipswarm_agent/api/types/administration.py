@@ -107,6 +107,30 @@ class DropRequest(Body, frozen=True):
     ) = None
 
 
+class ProbeRequest(Body, frozen=True):
+    """Try to get packets to another agent's gossip address, `host:port`."""
+
+    address: Annotated[
+        str, Meta(max_length=64, description="numeric: 10.0.1.7:7600, [fd00::7]:7600")
+    ]
+
+
+class ProbedFlow(Body, frozen=True):
+    """One way to the address: new, or the one that gossip has at the moment. A way that there is not is not open."""
+
+    kind: Literal["udp", "tcp"]
+    age: Literal["fresh", "live"]
+    open: bool
+    rtt_ms: Annotated[float | None, Meta(description="of a probe that was answered")]
+
+
+class Probed(Body, frozen=True):
+    """Ways to a gossip address, and whether packets get there and back."""
+
+    address: str
+    flows: list[ProbedFlow]
+
+
 class Released(Body, frozen=True):
     """Regions that waited for an operator and are being merged with now."""
 
