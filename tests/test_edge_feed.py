@@ -277,6 +277,15 @@ def test_hashes_tell_an_edge_that_holds_something_else():
     assert replica.agrees(state.vector.hash, state.state_hash), "it is merely not as far"
 
 
+def test_parameters_of_a_newer_agent_are_taken_as_far_as_they_are_known():
+    replica = Replica(None)
+    replica.agree(frames.Terms({"conflict_resolution": "max", "of_tomorrow": 1}, 3, False))
+    assert replica.settings.conflict_resolution == "max"
+    replica.agree(frames.Terms({"conflict_resolution": "of-tomorrow"}, 4, True))
+    assert replica.settings.conflict_resolution == "max"
+    assert (replica.settings_version, replica.degraded) == (4, True)
+
+
 # --- any schedule ---------------------------------------------------------------------------------
 
 AGENTS, EDGES = 3, 3

@@ -279,6 +279,27 @@ async def test_what_an_edge_lost_by_a_bug_is_noticed_and_fetched(monkeypatch: py
             assert edge.edge.replica.wholes == 2
 
 
+async def test_a_frame_that_meets_a_bug_does_not_end_an_edge(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(upstream, "UNSOUND_SECONDS", 0.05)
+    async with one_agent() as agent, edge_of([agent]) as edge:
+        replica = edge.edge.replica
+        sound = replica.take
+        met = 0
+
+        def fails_once(frame: frames.Rows) -> object:
+            nonlocal met
+            if frame.batches and not met:
+                met += 1
+                raise RuntimeError("for a test")
+            return sound(frame)
+
+        monkeypatch.setattr(replica, "take", fails_once)
+        await agent.ask("PUT", "/v1/state/k", 1)
+        await edge.has("k", 1)
+        assert met == 1
+        assert replica.wholes == 2
+
+
 # --- what an agent bears --------------------------------------------------------------------------
 
 

@@ -100,7 +100,7 @@ class Edge:
                 _log.error("a part of the edge failed", exc_info=ended)
         await self.watchers.close()
         await self._session.close()
-        if self.config.data_dir is not None and self._changed.is_set():
+        if self.config.data_dir is not None and self.replica.complete:
             await self._save()
         _log.info("edge stopped", extra={"edge": self.config.name})
 

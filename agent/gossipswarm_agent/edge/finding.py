@@ -65,6 +65,9 @@ class Connection:
         self.news = asyncio.Event()
         """There is something to report."""
         self.doubts = 0
+        """Times in a row that it and the edge did not agree about what they hold."""
+        self.unsound = False
+        """It sent what could not be handled."""
 
 
 class Finder:

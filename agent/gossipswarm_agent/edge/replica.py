@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -127,16 +128,13 @@ class Replica:
         return _differing(former, whole)
 
     def agree(self, terms: Terms) -> None:
-        """Read as the agent does from now on. Raises Unsound."""
+        """Read as the agent does from now on."""
         self.degraded = terms.degraded
         self.settings_version = terms.settings_version
-        # A newer agent may have parameters that are not known here; none of those that are matters less for it.
+        # A newer agent may have parameters that are not known here, or values: what was agreed on before stays then.
         known = {name: value for name, value in terms.settings.items() if name in NAMES}
-        try:
-            settings = merge(DEFAULTS, known)
-        except InvalidSetting as error:
-            raise Unsound(f"the agent's parameters are of no use here: {error}") from None
-        self._ctx.settings = settings
+        with suppress(InvalidSetting):
+            self._ctx.settings = merge(DEFAULTS, known)
 
     def collect(self, frame: Collect) -> None:
         """Deletions that every member has seen may be forgotten; ``tidy`` does it."""

@@ -24,6 +24,8 @@ AWAY_SECONDS: Final = 20.0
 """Between two looks for an agent of the region while one of another region is followed."""
 LATE_SECONDS: Final = 0.1
 """A look for silence that comes later than this says that the edge itself stood still, not its agent."""
+UNSOUND_SECONDS: Final = 1.0
+"""Pause after what was of no use, so that what comes again and again costs no more than that."""
 DOUBTS: Final = 2
 """Times in a row that an agent and the edge must disagree about what they hold before everything is fetched anew."""
 
@@ -137,6 +139,8 @@ class Upstream:
             connection.lost.set_result(None)
             self._leave(connection)
             self._lost_why = f"{connection.url}: {reason}"
+            if connection.unsound:
+                await asyncio.sleep(UNSOUND_SECONDS)
             return await self._finder.find(connection.address)
         finally:
             for task in tasks:
@@ -177,7 +181,13 @@ class Upstream:
             try:
                 changed = self._apply(connection, frames.decode_from_agent(message.data))
             except (msgspec.MsgspecError, UnicodeDecodeError, Unsound) as error:
+                connection.unsound = True
                 return f"it sent what is of no use: {error}"
+            except Exception:  # noqa: BLE001 - one frame that meets a bug must not end the edge
+                _log.exception("cannot handle a frame", extra={"agent": connection.agent})
+                # It may have been applied by half.
+                self._finder.starts_over = connection.unsound = True
+                return "a frame of it could not be handled"
             if changed:
                 self._changed(changed)
             self._beat_pulse()
