@@ -99,11 +99,13 @@ class Queue:
     async def _one(self, key: Key) -> None:
         loop = asyncio.get_running_loop()
         after: float | None
+        least = LEAST_SECONDS
         try:
             after = await self._reconcile(key)
             self._failures.pop(key, None)
         except Exception as error:  # noqa: BLE001 - one object must not stop the others
-            after = self._backoff(key)
+            # Nor must what it did before it failed, and now hears of, have it fail again at once.
+            after = least = self._backoff(key)
             _log.exception(
                 "a reconcile failed",
                 extra={"object": key, "kind": self.kind, "error": str(error), "again": after},
@@ -111,7 +113,7 @@ class Queue:
         finally:
             self._running.discard(key)
             self._changed.set()
-        self._not_before[key] = loop.time() + LEAST_SECONDS
+        self._not_before[key] = loop.time() + least
         if key in self._again:
             self._again.discard(key)
             self.add(key)
