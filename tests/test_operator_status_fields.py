@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from gossipswarm_operator import conditions, status
+from gossipswarm_operator.agent_documents import Cut, Partition
 from gossipswarm_operator.failures import Failure
+from gossipswarm_operator.partition import model as partition_model
+from gossipswarm_operator.partition import planning
+from gossipswarm_operator.partition import status as partition_status
+from gossipswarm_operator.partition.observed import Memory
+from gossipswarm_operator.partition.observed import Observed as PartitionObserved
 from gossipswarm_operator.swarmconfig import status as config_status
 from gossipswarm_operator.swarmconfig import trial
 from gossipswarm_operator.swarmconfig.status import Drift, Spread
@@ -162,11 +168,61 @@ def config_statuses() -> Iterator[Json]:
         yield config_status.patch({}, outcome, generation=3, now=START)
 
 
+# --- SwarmPartition -------------------------------------------------------------------------------
+
+
+def partition_statuses() -> Iterator[Json]:
+    """What is said of SwarmPartitions, from one that cannot be read to one that is over."""
+    world = ready_world()
+    source: Json = {
+        "apiVersion": "gossipswarm.io/v1alpha1",
+        "kind": "SwarmPartition",
+        "metadata": {"name": "cut", "namespace": "prod", "uid": "uid-cut", "generation": 1},
+        "spec": {"swarmRef": {"name": "demo"}, "groups": [["us-east"]], "duration": "5m"},
+    }
+
+    def look(**more: Any) -> PartitionObserved:
+        seen = world.observe()
+        found = partition_model.parse(source)
+        return PartitionObserved(
+            (found,), swarm=world.swarm, pods=seen.pods, agents=seen.agents, **more
+        )
+
+    def said(seen: PartitionObserved, *failures: Failure) -> Json:
+        made = planning.plan(seen, Memory(), START)
+        return partition_status.status(seen.partitions[0], seen, made, failures, START)
+
+    def stored(one: Json) -> Json:
+        source["status"] = {**source.get("status", {}), **one}
+        return one
+
+    yield partition_status.invalid(source, "spec.groups: none", START)
+    unknown = PartitionObserved((partition_model.parse(source),))
+    yield said(unknown)
+    yield stored(partition_status.begun(look().partitions[0], START, START))
+    yield stored(said(look()))
+    yield said(look(), Failure("Forbidden", "may not", "refused"))
+    cut = Cut("eu-west", "us-east", "", 300.0)
+    views = {
+        name: Partition("partitioned", [["eu-west"], ["us-east"]], [cut]) for name in world.agents
+    }
+    yield said(look(views=views))
+    yield partition_status.given_up(look().partitions[0], "NotEnforced", "it is open", START)
+    yield stored(partition_status.handed_over(look().partitions[0], "it is open", START))
+    yield stored(said(look()))
+    over = START + timedelta(minutes=5)
+    yield stored(partition_status.finished(look().partitions[0], "Expired", "it ended", over, over))
+    for seen in (look(views=views), look()):
+        made = planning.plan(seen, Memory(), over)
+        yield partition_status.merging(seen.partitions[0], seen, made, over)
+
+
 @pytest.mark.parametrize(
     ("kind", "statuses", "types"),
     [
         ("gossipswarms", swarm_statuses, conditions.SWARM_CONDITIONS),
         ("swarmconfigs", config_statuses, conditions.CONFIG_CONDITIONS),
+        ("swarmpartitions", partition_statuses, conditions.PARTITION_CONDITIONS),
     ],
 )
 def test_what_is_written_is_defined_and_what_is_defined_is_written(
