@@ -194,9 +194,9 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------
 
-    def restart(self) -> None:
+    def restart(self, clock: Callable[[], float] = monotonic) -> None:
         """Another operator, which remembers nothing."""
-        self.reconciler = Reconciler(self._kube, self._api, Events(self._kube))
+        self.reconciler = Reconciler(self._kube, self._api, Events(self._kube), clock=clock)
 
     async def reconcile(self, name: str = "settings") -> float | None:
         """One reconcile, as the operator's queue would do it."""

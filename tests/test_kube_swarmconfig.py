@@ -65,6 +65,27 @@ async def test_values_come_from_config_maps_and_secrets_and_follow_them(demo: Wo
     )
 
 
+async def test_a_secret_is_read_once_a_minute_so_its_change_is_delivered_within_one(
+    demo: World,
+) -> None:
+    now = 1000.0
+    demo.restart(clock=lambda: now)
+    demo.create("secrets", "db", {"data": {"password": base64.b64encode(b"old").decode()}})
+    demo.apply("settings", valuesFrom=[{"secretRef": {"name": "db"}}])
+    await demo.converged()
+    await demo.reconcile()
+    path = f"/api/v1/namespaces/{demo.namespace}/secrets/db"
+    changed = {"data": {"password": base64.b64encode(b"new").decode()}}
+    demo.cluster.request("PATCH", path, changed, "application/merge-patch+json")
+    now += 59
+    assert await demo.reconcile() == 5.0, (
+        "one agent is asked whether anything changed, and that is all"
+    )
+    assert values(demo) == [{"password": "old"}] * 3
+    now += 2
+    await demo.until(lambda: values(demo) == [{"password": "new"}] * 3)
+
+
 async def test_keys_that_are_gone_are_deleted_and_those_of_others_stay(demo: World) -> None:
     await demo.agents[2].write("app.theirs", "kept")
     demo.apply("settings", data={"a": 1, "b": {"c": 2}})

@@ -49,12 +49,15 @@ class Reconciler:
         *,
         metrics: Metrics | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        """``clock`` gives seconds and never goes back."""
         self._kube = kube
         self._api = api
         self._events = events
         self._metrics = metrics or Metrics()
         self._now = now
+        self._clock = clock
         self._settled: dict[Key, _Settled] = {}
         self._notices: dict[Key, int] = {}
         """How often something changed, for objects that there are."""
@@ -70,13 +73,13 @@ class Reconciler:
 
         Raises ApiError if the API server did not do its part.
         """
-        started = monotonic()
+        started = self._clock()
         outcome = "failed"
         try:
             due = await self._look(key)
             outcome = "done"
         finally:
-            self._metrics.reconciled(KIND, outcome, monotonic() - started)
+            self._metrics.reconciled(KIND, outcome, self._clock() - started)
         return due
 
     async def _look(self, key: Key) -> float | None:
@@ -103,12 +106,12 @@ class Reconciler:
         if result.glance is None:
             return result.seconds
         if self._notices[key] == noticed:
-            self._settled[key] = _Settled(result.glance, monotonic() + RESYNC_SECONDS)
+            self._settled[key] = _Settled(result.glance, self._clock() + RESYNC_SECONDS)
         return GLANCE_SECONDS
 
     async def _is_still(self, settled: _Settled) -> bool:
         """Whether all is as it was, by all that one agent knows."""
-        if monotonic() >= settled.until:
+        if self._clock() >= settled.until:
             return False
         glance = settled.glance
         try:
