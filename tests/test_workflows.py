@@ -155,6 +155,15 @@ def test_dependencies_of_every_sort_are_followed():
 # --- scripts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: path.name)
+def test_every_script_is_sound_and_stops_at_the_first_failure(script: Path):
+    text = script.read_text("utf-8")
+    assert text.startswith("#!/usr/bin/env bash\n# ")
+    assert "\nset -euo pipefail\n" in text
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+
+
 def version(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([root / ".ci" / "version", *arguments], capture_output=True, text=True)
 
