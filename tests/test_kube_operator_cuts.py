@@ -135,7 +135,7 @@ async def test_a_region_that_is_cut_off_is_not_removed_before_others_have_what_i
         beyond = next(agent for agent in agents if agent.region == "eu-west")
         await api.put(beyond, "written", "beyond the cut", trace=False)
         await change(admin, namespace, regions=[{"name": "us-east", "replicas": 1}])
-        await said(admin, namespace, "Progressing", "demo-eu-west-0")
+        await said(admin, namespace, "Progressing", "False NotDrained", "demo-eu-west-0")
         await looked(calls, 2)
         assert set(await images(admin, namespace)) == {"demo-eu-west-0", "demo-us-east-0"}
 
