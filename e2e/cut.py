@@ -51,9 +51,14 @@ class Cut:
         )
 
     def policies(self) -> list[Object]:
-        """NetworkPolicies that hold cuts of the swarm."""
+        """NetworkPolicies that hold cuts of the swarm: those of its sides, and the swarm's own, narrowed."""
         selector = LABELS.format(swarm=self.swarm.name)
         return self._cluster.find(self._namespace, "networkpolicies", selector)
+
+    def sides(self) -> list[Object]:
+        """The policies that were made for the cut, one a side."""
+        component = "app.kubernetes.io/component"
+        return [each for each in self.policies() if each["metadata"]["labels"][component] == "cut"]
 
     def healed(self, seconds: float = 60) -> None:
         """Wait until its policies are gone."""
