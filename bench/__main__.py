@@ -15,6 +15,7 @@ NAMES = (
     "throughput",
     "partition",
     "rounds",
+    "projection",
     "idle",
     "cli_cost",
     "restart",

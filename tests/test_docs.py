@@ -21,6 +21,7 @@ from gossipctl.main import load
 from gossipctl.parser import Parser
 from gossipswarm_agent.api import limits
 from gossipswarm_agent.core import paths
+from gossipswarm_agent.project.projections import parse_projections
 from gossipswarm_agent.runtime.hooks_file import CALLED, EVENTS, parse_hooks
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ EXECUTED = (
     "docs/http-api.md",
     "docs/partitions.md",
     "docs/hooks.md",
+    "docs/projection.md",
     "docs/troubleshooting.md",
 )
 
@@ -115,6 +117,15 @@ def test_hooks_files_that_are_shown_are_valid() -> None:
     assert shown
     for text in shown:
         assert parse_hooks(yaml.safe_load(text))
+
+
+def test_projections_that_are_shown_are_valid() -> None:
+    shown = [
+        document["project"]
+        for block in guides.blocks(ROOT / "docs" / "projection.md")
+        if block.language == "yaml" and "project" in (document := yaml.safe_load(block.text))
+    ]
+    assert [len(parse_projections(entries)) for entries in shown] == [3]
 
 
 def test_the_events_that_hooks_may_name_are_all_described() -> None:
