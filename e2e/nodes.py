@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from e2e.cluster import Cluster, Object, program, run
+from e2e.settings import Refused
+
+ENGINE: Final = "node-agent"
+"""The DaemonSet that makes NetworkPolicies hold, where this suite knows how to switch them off."""
 
 
 def of_region(cluster: Cluster, region: str) -> str:
@@ -36,10 +41,34 @@ def cordoned(cluster: Cluster, node: str) -> Iterator[None]:
         cluster.kubectl("uncordon", node)
 
 
-def is_ready(cluster: Cluster, node: str) -> bool:
-    """Whether the control plane believes that the node works."""
-    found: Object = json.loads(cluster.kubectl("get", "node", node, "-o", "json"))
-    return any(
-        each["type"] == "Ready" and each["status"] == "True"
-        for each in found["status"]["conditions"]
+@contextmanager
+def policies_ignored(cluster: Cluster) -> Iterator[None]:
+    """NetworkPolicies that are made now change nothing, as with a network that knows none. Those from before stay.
+
+    Raises Refused where it is not known how to do that.
+    """
+    if ENGINE not in cluster.names("daemonset"):
+        raise Refused(f"the network of this cluster is not made by {ENGINE}")
+    _select_nodes(cluster, {"gossipswarm.io/nowhere": "true"})
+    try:
+        cluster.kubectl(
+            "-n",
+            "kube-system",
+            "wait",
+            "--for=delete",
+            "pod",
+            "-l",
+            f"app={ENGINE}",
+            "--timeout=90s",
+        )
+        yield
+    finally:
+        _select_nodes(cluster, None)
+        cluster.kubectl("-n", "kube-system", "rollout", "status", f"daemonset/{ENGINE}")
+
+
+def _select_nodes(cluster: Cluster, selector: Object | None) -> None:
+    patch = json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}})
+    cluster.kubectl(
+        "-n", "kube-system", "patch", f"daemonset/{ENGINE}", "--type", "merge", "--patch", patch
     )

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from e2e import nodes
 from e2e.cluster import Cluster, until
 from e2e.cut import Cut
 from e2e.installation import SYSTEM
+from e2e.settings import Refused
 from e2e.swarm import Swarm, bound, plain
 
 OPERATOR = "deployment/gossipswarm-operator"
@@ -148,6 +150,64 @@ def test_a_pod_that_is_born_inside_a_cut_hears_its_own_side_only(
 
     cut.delete()
     swarm.agree("inside", "west", agents=6)
+
+
+def test_cuts_that_overlap_hold_together_and_heal_one_by_one(swarm: Swarm, cut: Cut) -> None:
+    second = Cut(swarm, "second")
+    cut.make(["us-east"], WEST)
+    second.make(["us-west"], ["us-east", "eu-central"])
+    cut.wait("Enforced")
+    second.wait("Enforced")
+
+    swarm.write("three", "eu", at="eu-central-0")
+    until("eu-central has it", lambda: swarm.read("three", at="eu-central-1") == "eu" or None, 10)
+    time.sleep(3)
+    assert {swarm.read("three", at=agent) for agent in ("us-east-0", "us-west-0")} == {None}
+
+    second.delete()
+    until("us-west has it", lambda: swarm.read("three", at="us-west-1") == "eu" or None, 30)
+    assert swarm.read("three", at="us-east-0") is None
+
+    cut.delete()
+    swarm.agree("three", "eu", agents=6)
+
+
+def test_where_the_network_enforces_nothing_the_agents_make_the_cut(
+    cluster: Cluster, swarm: Swarm, cut: Cut
+) -> None:
+    with _ignoring_policies(cluster):
+        cut.make(["us-east"], WEST)
+        cut.wait("Enforced")
+        assert cut.get()["status"]["mechanism"] == "Agent"
+        swarm.write("unheard", "west", at="us-west-0")
+        until("eu-central has it", lambda: swarm.read("unheard", at="eu-central-1") or None, 10)
+        time.sleep(3)
+        assert swarm.read("unheard", at="us-east-0") is None
+        cut.delete()
+        swarm.agree("unheard", "west", agents=6)
+
+
+def test_where_the_network_enforces_nothing_a_cut_may_be_given_up(
+    cluster: Cluster, swarm: Swarm, cut: Cut
+) -> None:
+    with _ignoring_policies(cluster):
+        cut.make(["us-east"], WEST, mechanism="NetworkPolicy", onUnenforced="Fail")
+        until(
+            "it is given up", lambda: cut.condition("Applied").get("status") == "False" or None, 60
+        )
+        assert cut.condition("Enforced")["status"] == "False"
+        assert cut.policies() == []
+        swarm.write("heard", 1)
+        swarm.agree("heard", 1, agents=6)
+
+
+@contextmanager
+def _ignoring_policies(cluster: Cluster) -> Iterator[None]:
+    try:
+        with nodes.policies_ignored(cluster):
+            yield
+    except Refused as refused:
+        pytest.skip(f"NOT TESTED: {refused}")
 
 
 @contextmanager
