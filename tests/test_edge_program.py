@@ -1,0 +1,206 @@
+"""``gossipswarm-agent --role edge`` beside real agents' processes, which are killed and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import aiohttp
+import pytest
+
+from loopback import HOST, until
+from test_runtime_program import PROGRAM, Program, fails, free_ports, program
+
+BOUND = 3.0
+"""Seconds for a failover on a machine that is busy with other tests; the benchmark has the real figure."""
+
+
+@asynccontextmanager
+async def edge_program(
+    directory: Path, upstream: Sequence[Program], *flags: str
+) -> AsyncIterator[Program]:
+    _, api = free_ports()
+    log = directory / "edge.log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM,
+            *("--role", "edge", "--name", "edge", "--region", "us-east", "--swarm", "test"),
+            *("--upstream", ",".join(agent.api.removeprefix("http://") for agent in upstream)),
+            *("--api-port", str(api)),
+            *flags,
+            stderr=stderr,
+        )
+        try:
+            await until(
+                lambda: b"edge started" in log.read_bytes() or process.returncode is not None, 20
+            )
+            yield Program(process, f"http://{HOST}:{api}", log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def two_agents_and_an_edge(
+    directory: Path, *flags: str
+) -> AsyncIterator[tuple[dict[str, Program], Program]]:
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(program(directory, "one"))
+        seeds = ("--seeds", (await one.get("/v1/agent"))["gossip"])
+        two = await stack.enter_async_context(program(directory, "two", *seeds))
+        edge = await stack.enter_async_context(edge_program(directory, [one, two], *flags))
+        for running in (one, two, edge):
+            await ready(running)
+        yield {"one": one, "two": two}, edge
+
+
+async def ready(running: Program) -> None:
+    async with asyncio.timeout(30):
+        while not (await running.get("/v1/agent"))["ready"]:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+async def follows(edge: Program) -> str | None:
+    upstream: dict[str, Any] = (await edge.get("/v1/agent"))["upstream"]
+    agent: str | None = upstream["agent"]
+    return agent
+
+
+async def put(running: Program, key: str, value: Any) -> int:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(f"{running.api}/v1/state/{key}", json=value) as response,
+    ):
+        return response.status
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_an_edge_turns_to_another_agent_when_its_own_dies_or_stands_still(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with two_agents_and_an_edge(tmp_path) as (agents, edge):
+        assert await put(edge, "before", 1) == 200
+        former = await follows(edge)
+        assert former is not None
+        agents[former].process.send_signal(number)
+        begun = monotonic()
+        async with asyncio.timeout(20):
+            while await follows(edge) in (former, None):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.01)
+        assert monotonic() - begun < BOUND
+        assert (await edge.get("/v1/state/before"))["value"] == 1
+        assert await put(edge, "after", 2) == 200
+        assert (await edge.get("/v1/state/after"))["value"] == 2
+        if number is signal.SIGSTOP:
+            agents[former].process.send_signal(signal.SIGCONT)
+
+
+async def test_readers_at_an_edge_never_see_anything_older_while_agents_come_and_go(
+    tmp_path: Path,
+) -> None:
+    async with two_agents_and_an_edge(tmp_path) as (agents, edge):
+        seen: list[int] = []
+        written = 0
+        target = "one"
+        stop = asyncio.Event()
+
+        async def write() -> None:
+            nonlocal written
+            while not stop.is_set():
+                assert await put(agents[target], "counter", written + 1) == 200
+                written += 1
+                await asyncio.sleep(0.005)
+
+        async def read() -> None:
+            async with aiohttp.ClientSession() as session:
+                while not stop.is_set() or seen[-1] != written:
+                    async with session.get(f"{edge.api}/v1/state/counter") as response:
+                        assert response.status in (200, 404)
+                        if response.status == 200:
+                            seen.append((await response.json())["value"])
+                    await asyncio.sleep(0.002)
+
+        async def some_more_are_written() -> None:
+            mark = written + 20
+            while written < mark:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
+            tasks.create_task(write())
+            tasks.create_task(read())
+            for _ in range(3):
+                await some_more_are_written()
+                former = await follows(edge)
+                assert former is not None
+                # Nothing may be on its way to the one that is stopped: it would be the latest write once it goes on.
+                target = "two" if former == "one" else "one"
+                await some_more_are_written()
+                agents[former].process.send_signal(signal.SIGSTOP)
+                while await follows(edge) in (former, None):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+                await some_more_are_written()
+                agents[former].process.send_signal(signal.SIGCONT)
+            stop.set()
+        assert len(seen) > 100
+        assert seen == sorted(seen)
+
+
+async def test_an_edge_started_without_any_agent_serves_the_last_state(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path / "edge"))
+    async with program(tmp_path, "one") as one:
+        assert await put(one, "k", {"x": 1}) == 200
+        async with edge_program(tmp_path, [one], *data) as edge:
+            await ready(edge)
+            edge.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(edge.process.wait(), 10) == 0
+    async with edge_program(tmp_path, [one], *data) as edge:
+        await ready(edge)
+        assert (await edge.get("/v1/state/k"))["value"] == {"x": 1}
+        assert (await edge.get("/v1/state/k"))["degraded"] is True
+        assert await put(edge, "k", 2) == 503
+
+
+async def test_an_edge_whose_own_process_stood_still_keeps_its_agent(tmp_path: Path) -> None:
+    async with program(tmp_path, "one") as one, edge_program(tmp_path, [one]) as edge:
+        await ready(edge)
+        edge.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)  # longer than the silence that an agent is lost for
+        edge.process.send_signal(signal.SIGCONT)
+        assert await put(one, "k", 1) == 200
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    if (await edge.get("/v1/state/k")).get("value") == 1:
+                        break
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.02)
+        assert (await edge.get("/v1/agent"))["upstream"]["failovers"] == 0
+
+
+def test_what_an_edge_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:
+    base = ("--role", "edge", "--region", "r", "--swarm", "s", "--api-port", "0")
+    missing = fails(*base)
+    assert missing.returncode == 2
+    assert "upstream is missing" in missing.stderr
+    assert fails(*base, "--upstream", "nonsense").returncode == 2
+    assert "prefixes" in fails(*base, "--upstream", "a:1", "--prefixes", "a..b").stderr
+    assert fails("--role", "edgy", "--region", "r", "--swarm", "s").returncode == 2
+
+
+def test_an_edge_does_not_load_what_only_agents_need() -> None:
+    listing = "import sys, gossipswarm_agent.edge.program; print(*sys.modules)"
+    command = f'"{sys.executable}" -c "{listing}"'
+    loaded = set(os.popen(command).read().split())
+    assert "gossipswarm_agent.edge.hub" not in loaded
+    assert "gossipswarm_agent.core.node" not in loaded
+    assert "gossipswarm_agent.runtime.agent" not in loaded
+    assert "cryptography" not in loaded
