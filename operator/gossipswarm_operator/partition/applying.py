@@ -100,11 +100,14 @@ class Applier:
             case Hold(partition=partition):
                 await self._finalizers(partition, held=True)
             case Begin(partition=partition, at=at):
-                await self._save(partition, status.begun(partition, at, self._now()))
+                current = self._current(partition)
+                await self._save(partition, status.begun(current, at, self._now()))
             case HandOver(partition=partition, message=message):
-                await self._save(partition, status.handed_over(partition, message, self._now()))
+                current = self._current(partition)
+                await self._save(partition, status.handed_over(current, message, self._now()))
             case GiveUp(partition=partition, reason=reason, message=message):
-                new = status.given_up(partition, reason, message, self._now())
+                current = self._current(partition)
+                new = status.given_up(current, reason, message, self._now())
                 await self._save(partition, new)
             case Put(body=body):
                 await self._kube.apply(body)
@@ -118,6 +121,10 @@ class Applier:
                 await self._probe(action)
             case Finish():
                 await self._finish(action)
+
+    def _current(self, partition: SwarmPartition) -> SwarmPartition:
+        """As planned, with the status that was written since."""
+        return msgspec.structs.replace(partition, source=self.source(partition))
 
     @property
     def _namespace(self) -> str:
@@ -152,7 +159,9 @@ class Applier:
     async def _finish(self, action: Finish) -> None:
         partition = action.partition
         if partition.deleting_since is None or partition.applied_at is not None:
-            new = status.finished(partition, action.reason, action.message, action.at, self._now())
+            new = status.finished(
+                self._current(partition), action.reason, action.message, action.at, self._now()
+            )
             await self._save(partition, new)
         if partition.held:
             await self._finalizers(partition, held=False)

@@ -87,6 +87,8 @@ class Trial(msgspec.Struct, frozen=True):
     rounds: int = 0
     closed: int = 0
     """Rounds in a row in which nothing passed."""
+    sealed: bool = False
+    """No new flow passed in the last round; what gossip had open may have."""
     open: tuple[Reach, ...] = ()
     """What passed in the last round."""
     probed: int = 0
@@ -110,6 +112,10 @@ class Memory:
     def trial(self, partition: SwarmPartition, now: datetime) -> Trial:
         """The trial of a SwarmPartition, begun now if there is none yet."""
         return self.trials.get((partition.uid, partition.by_agents)) or Trial(now)
+
+    def begin_anew(self, partition: SwarmPartition) -> None:
+        """What probes have shown so far says nothing about whether the network enforces it."""
+        self.trials.pop((partition.uid, partition.by_agents), None)
 
     def keep(self, uids: set[str], agents: set[str]) -> None:
         """Forget what is about anything else."""

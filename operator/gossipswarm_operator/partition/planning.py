@@ -70,7 +70,7 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     if observed.swarm is not None:
         actions += _network(observed.swarm, observed, live, cut)
         actions += _drops(observed, memory, live, cut)
-        actions += _resets(observed, memory, live, decided.verdicts, now)
+        actions += _resets(observed, memory, live, now)
     else:
         actions += _leftovers(observed, set())
     actions += [_finish(p, observed, now) for p in ended]
@@ -297,7 +297,6 @@ def _resets(
     observed: Observed,
     memory: Memory,
     live: Sequence[SwarmPartition],
-    verdicts: dict[str, probing.Verdict],
     now: datetime,
 ) -> list[Action]:
     """Who has to give up connections that are older than the cut, which many networks let pass for as long as they last.
@@ -309,10 +308,8 @@ def _resets(
     cut = combined(networked, observed.regions)
     if not cut:
         return []
-    closed = all(
-        verdicts[p.uid].state == "closed" or memory.trial(p, now).closed > 0 for p in networked
-    )
-    stage, mark = (2 if closed else 1), drift.digest(sorted(cut.severed))
+    sealed = all(memory.trial(p, now).sealed for p in networked)
+    stage, mark = (2 if sealed else 1), drift.digest(sorted(cut.severed))
     due = [
         name
         for name, info in sorted(observed.agents.items())
@@ -323,7 +320,7 @@ def _resets(
 
 
 def _was_reset(last: tuple[str, str, int] | None, started_at: str, mark: str, stage: int) -> bool:
-    return last is not None and last[:2] == (started_at, mark) and last[2] >= stage
+    return last == (started_at, mark, stage)
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ def judged(
         since=now if was_shown and passed else trial.since,
         rounds=trial.rounds + 1,
         closed=closed,
+        sealed=probed > 0 and not any(reach.flow.startswith("fresh") for reach in passed),
         open=tuple(passed),
         probed=probed,
         failure=failure,

@@ -105,6 +105,9 @@ class Reconciler:
             self._checkpoint,
         )
         result = await applier.apply(made.actions)
+        for partition in made.live:
+            if result.failures or made.overrides.get(partition.uid):
+                memory.begin_anew(partition)
         now = self._now()
         shown = {p.uid: probing.verdict(memory.trial(p, now), now) for p in made.live}
         made = msgspec.structs.replace(made, verdicts=shown)
