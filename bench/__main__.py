@@ -20,6 +20,7 @@ NAMES = (
     "cli_cost",
     "restart",
     "scaling",
+    "kube_reconcile",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
