@@ -2,7 +2,8 @@
 
 Whatever lines have arrived are written as one group, which shares one commit of the journal. While a
 group waits for the disk the next lines gather, so groups grow with the load by themselves. A client
-reads acknowledgements while it sends: one that only sends is read no further once they pile up.
+reads acknowledgements while it sends: one that only sends is read no further once they pile up. Only a batch
+whose length is announced, and not large, is read to its end first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from aiohttp import hdrs, web
 
 from gossipswarm_agent.api.call import Call, check_value, decode_document
 from gossipswarm_agent.api.common import NDJSON
-from gossipswarm_agent.api.limits import BATCH_LINES, MAX_LINE_BYTES, STALLED_SECONDS
+from gossipswarm_agent.api.limits import (
+    BATCH_LINES,
+    MAX_LINE_BYTES,
+    READ_FIRST_BYTES,
+    STALLED_SECONDS,
+)
 from gossipswarm_agent.api.problems import Problem
 from gossipswarm_agent.api.types import BatchAck, BatchLine
 from gossipswarm_agent.core.errors import WriteRefused
@@ -42,17 +48,36 @@ async def write_batch(call: Call) -> web.StreamResponse:
     if hdrs.EXPECT in request.headers:
         await call.expect_continue()
     response = web.StreamResponse(headers=_HEADERS)
-    await response.prepare(request)
+    held: list[bytes] | None = [] if _is_read_first(request) else None
+    if held is None:
+        await response.prepare(request)
     try:
         async for lines in _arriving_lines(call):
             for start in range(0, len(lines), BATCH_LINES):
                 group = [_decode(line) for line in lines[start : start + BATCH_LINES]]
-                acks = await _write(call.agent, group)
+                acks = _encode_lines(await _write(call.agent, group))
+                if held is not None:
+                    held.append(acks)
+                    continue
                 async with asyncio.timeout(STALLED_SECONDS):
-                    await response.write(_encode_lines(acks))
+                    await response.write(acks)
+        if held is not None:
+            await response.prepare(request)
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(b"".join(held))
     except TimeoutError:
         request.protocol.force_close()
     return response
+
+
+def _is_read_first(request: web.BaseRequest) -> bool:
+    """Whether nothing is answered until the request is there. Its length says so: who streams does not know it.
+
+    Proxies that speak HTTP/1.1 to both sides, the API server of Kubernetes among them, drop the rest of a request once
+    an answer begins, and then break the answer off.
+    """
+    length = request.content_length
+    return length is not None and length <= READ_FIRST_BYTES
 
 
 async def _arriving_lines(call: Call) -> AsyncIterator[Sequence[bytes | Problem]]:

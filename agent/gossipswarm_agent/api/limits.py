@@ -16,6 +16,9 @@ MAX_NESTING: Final = 64
 BATCH_LINES: Final = 256
 """Lines of a batch that are written as one group, sharing one journal commit."""
 
+READ_FIRST_BYTES: Final = 4 << 20
+"""A batch of an announced length up to this is acknowledged once it has been read to its end."""
+
 MAX_CONNECTIONS: Final = 1024
 """Open connections of one listener: a further one is closed at once and counted."""
 
