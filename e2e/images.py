@@ -22,6 +22,11 @@ def build(settings: Settings) -> None:
     run([docker, "tag", settings.agent_image, settings.next_agent_image])
 
 
+def identity(image: str) -> str:
+    """What a tag stands for now."""
+    return run([program("docker"), "image", "inspect", "--format", "{{.Id}}", image]).strip()
+
+
 def load(settings: Settings) -> None:
     """Copy them to every node of the kind cluster."""
     assert settings.kind is not None

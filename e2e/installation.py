@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from e2e import images
 from e2e.cluster import ROOT, Cluster, Object, until
 from e2e.settings import Refused, Settings
 
@@ -61,6 +62,10 @@ class Installation:
             "agentImage": reference(self._settings.agent_image),
             **values,
         }
+        if self._settings.kind is not None:
+            # A tag that stands for another image than at the last run replaces the operator, too.
+            built = images.identity(self._settings.operator_image)
+            everything["podAnnotations"] = {f"{OURS}-image": built}
         self._cluster.helm(
             "upgrade", RELEASE, CHART, "--install", "--namespace", SYSTEM, "--values", "-",
             "--wait", "--timeout", "4m", stdin=json.dumps(everything),
