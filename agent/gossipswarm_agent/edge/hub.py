@@ -26,8 +26,9 @@ from gossipswarm_agent.edge.frames import Hello, Taken
 if TYPE_CHECKING:
     from gossipswarm_agent.runtime.agent import Agent
 
-EDGES_LIMIT: Final = 768
-"""Edges of one agent; a further one is told to ask another."""
+EDGES_LIMIT: Final = 480
+"""Edges of one agent; a further one is told to ask another. Each may have a second connection for what it passes on, and
+others need some as well (``api.limits.MAX_CONNECTIONS``)."""
 UNSENT_LIMIT: Final = 64 << 10
 """Bytes that may wait in the buffer of an edge's socket; with more it falls behind."""
 STALLED_SECONDS: Final = 10.0

@@ -158,13 +158,7 @@ class Forwarder:
                     pass
         if upstream.current is None:
             self.outcomes["unreachable"] += 1
-            trouble = f" ({upstream.trouble})" if upstream.trouble else ""
-            raise Problem(
-                503,
-                "no-agent",
-                f"this edge reaches no agent that could take it{trouble}; reads go on",
-                retry_after=2.0,
-            )
+            raise _no_agent(upstream.trouble)
         return upstream.current
 
     async def _next_after(self, connection: Connection) -> bool:
@@ -186,6 +180,9 @@ class Forwarder:
             await asyncio.wait((asking, connection.lost), return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 return asking.result()
+        except aiohttp.ClientConnectorError as error:
+            self.outcomes["unreachable"] += 1
+            raise _no_agent(str(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             self.outcomes["unknown"] += 1
             raise _outcome_unknown(connection, error) from None
@@ -228,6 +225,16 @@ def _url(call: Call, connection: Connection) -> URL:
 
 def _returned(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
+
+
+def _no_agent(trouble: str | None) -> Problem:
+    why = f" ({trouble})" if trouble else ""
+    return Problem(
+        503,
+        "no-agent",
+        f"this edge reaches no agent that could take it{why}; reads go on",
+        retry_after=2.0,
+    )
 
 
 def _outcome_unknown(connection: Connection, why: object) -> Problem:

@@ -19,8 +19,9 @@ import msgspec
 
 from gossipswarm_agent.core.frames import Address, Inbound
 from gossipswarm_agent.runtime.admission import PREFIX_BYTES
-from gossipswarm_agent.runtime.datagrams import Datagrams, family_of
+from gossipswarm_agent.runtime.datagrams import Datagrams
 from gossipswarm_agent.runtime.keyring import Keyring, Rejected
+from gossipswarm_agent.runtime.sockets import family_of
 from gossipswarm_agent.runtime.streams import LENGTH_BYTES, Streams, record
 
 PROBE_SECONDS: Final = 0.8

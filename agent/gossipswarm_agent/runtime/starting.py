@@ -9,9 +9,9 @@ from concurrent.futures import Executor
 from gossipswarm_agent.core.identity import NodeIdentity
 from gossipswarm_agent.core.node import Node
 from gossipswarm_agent.core.settings import DEFAULTS, InvalidSetting, Settings, merge
+from gossipswarm_agent.runtime.clocks import read_clocks
 from gossipswarm_agent.runtime.commits import AnyJournal
 from gossipswarm_agent.runtime.config import AgentConfig, ConfigError
-from gossipswarm_agent.runtime.driver import read_clocks
 from gossipswarm_agent.runtime.journal import Journal, JournalError, MemoryJournal, Recovery
 from gossipswarm_agent.runtime.ports import GossipSockets
 from gossipswarm_agent.runtime.transport import ENVELOPE_BYTES
