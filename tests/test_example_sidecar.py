@@ -176,6 +176,53 @@ def test_a_flip_that_somebody_never_sees_is_late_and_says_how_many_have() -> Non
         timing.await_release(lambda: [{"f": {"two": 1.0}}, {}], "f", "two", 0.0, 0.0, 0)
 
 
+# --- on a cluster ---------------------------------------------------------------------------------
+
+
+def measure(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The measurement, with a kubectl that has no cluster."""
+    kubectl = directory / "kubectl"
+    pretended = Path(__file__).with_name("pretended_kubectl.py")
+    kubectl.write_text(f"#!{sys.executable}\n{pretended.read_text('utf-8')}")
+    kubectl.chmod(0o755)
+    return subprocess.run(
+        [sys.executable, EXAMPLE / "measure.py", *arguments],
+        env={**os.environ, "PATH": str(directory), "PRETENDED": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_three_ways_are_measured_and_what_was_made_is_removed(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = measure(
+        tmp_path,
+        *("--context", "kind-x", "--namespace", "team", "--swarm", "prod", "--image", "agent:1"),
+        *("--flips", "2", "--json", str(figures)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a write beside a sidecar, flip 2: all 3 pods after" in done.stdout
+    assert re.search(r"^ConfigMap, as a volume +\d+ ms", done.stdout, re.MULTILINE)
+    found = json.loads(figures.read_text())
+    assert list(found) == ["a write beside a sidecar", "SwarmConfig", "ConfigMap, as a volume"]
+    assert all(0 <= each["p50"] <= each["last_max"] for each in found.values())
+    applied = (tmp_path / "apply.yaml").read_text()
+    assert applied == "image: agent:1\nlabel: {gossipswarm.io/inject: prod}\nname: prod\n"
+    assert (tmp_path / "delete.yaml").read_text() == applied
+
+
+def test_without_kubectl_the_measurement_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLE / "measure.py"],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (1, "kubectl is not on PATH\n")
+
+
 # --- on one machine -------------------------------------------------------------------------------
 
 
