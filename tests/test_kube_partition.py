@@ -16,6 +16,7 @@ from gossipswarm_operator.client import (
     CONFIG_MAPS,
     NETWORK_POLICIES,
     PARTITIONS,
+    SWARMS,
     KubeClient,
     load_configuration,
 )
@@ -25,7 +26,7 @@ from gossipswarm_operator.partition.reconciler import Reconciler
 from gossipswarm_operator.queue import Queue
 from gossipswarm_operator.reconcile import SwarmReconciler
 from kube import Cluster
-from kube_operator_runs import IMAGE, cluster_admin, operator_account, swarm, until
+from kube_operator_runs import IMAGE, cluster_admin, condition, operator_account, swarm, until
 from podlet import Podlet, need_addresses
 from test_kube_operator_agents import addresses, stands
 
@@ -158,3 +159,62 @@ async def test_where_the_network_enforces_nothing_the_agents_make_the_cut(
         await gone(admin, namespace)
         await whole(admin, namespace, api)
         await stands(admin, namespace, Partitioned="False", Converged="True")
+
+
+async def test_a_cut_goes_on_and_ends_in_time_while_operators_come_and_go(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(swarm(namespace, regions=REGIONS, replicasPerRegion=1))
+    async with operating(account, namespace), AgentsApi() as api:
+        await stands(admin, namespace, **SETTLED)
+        await admin.create(partition(namespace, mechanism="Agent", duration="25s"))
+        found = await said(admin, namespace, Enforced="True/AgentsDrop", Detected="True")
+        assert found["status"]["expiresAt"] > found["status"]["appliedAt"]
+
+        # What starts now starts within the cut, by itself.
+        podlet.crash("demo-us-west-0")
+
+        async def born_into_it() -> bool:
+            agents = await addresses(admin, namespace)
+            return (await dropping(agents, api)).get("demo-us-west-0") == "configuration"
+
+        await until(born_into_it, 20)
+    async with operating(account, namespace), AgentsApi() as api:
+        await said(admin, namespace, Healed="True/Whole", Applied="False/Expired")
+        await whole(admin, namespace, api)
+        held = await admin.get(PARTITIONS, namespace, "drill")
+        assert held is not None
+        assert not held["metadata"].get("finalizers")
+
+
+async def test_a_cut_that_nobody_enforces_is_given_up_where_it_is_to_be(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(swarm(namespace, regions=REGIONS, replicasPerRegion=1))
+    async with operating(account, namespace), AgentsApi() as api:
+        await stands(admin, namespace, **SETTLED)
+        await admin.create(partition(namespace, onUnenforced="Fail"))
+        found = await said(admin, namespace, Applied="False/NotEnforced", Healed="True/Whole")
+        assert "reaches demo-us-" in condition(found, "Enforced")["message"]
+        await whole(admin, namespace, api)
+
+        await admin.create(partition(namespace, "second", groups=[["us-eats"]]))
+        refused = await said(admin, namespace, "second", Applied="False/UnknownRegion")
+        assert "did you mean us-east?" in condition(refused, "Applied")["message"]
+        await admin.delete(PARTITIONS, namespace, "second")
+        await gone(admin, namespace, "second")
+
+
+async def test_a_cut_does_not_outlive_its_swarm_nor_hold_its_namespace_up(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(partition(namespace))
+    async with operating(account, namespace):
+        await said(admin, namespace, Applied="False/SwarmNotFound")
+        await admin.create(swarm(namespace, regions=REGIONS, replicasPerRegion=1))
+        await said(admin, namespace, Applied="True")
+        await admin.delete(SWARMS, namespace, "demo")
+        await said(admin, namespace, Applied="False/SwarmNotFound")
+        assert await cut_policies(admin, namespace) == []
+        await admin.delete(PARTITIONS, namespace, "drill")
+        await gone(admin, namespace)

@@ -404,11 +404,13 @@ async def lived_through(enforces: bool, stop_after: int | None) -> World:
     world.partition("one", ["us-east"], duration="150s")
     world.partition("two", ["us-west"], onUnenforced="Fail")
     await settle(40)
-    holding = {"one"} if not enforces else {"one", "two"}
-    for name in holding:
-        assert world.condition("Enforced", name).startswith("True/"), world.status(name)
+    assert world.condition("Enforced", "one").startswith("True/")
+    # Once agents drop for one of them they drop for both, so the other may hold as well.
+    given_up = world.condition("Applied", "two") == "False/NotEnforced"
+    assert not (given_up and enforces)
+    assert given_up or world.condition("Enforced", "two").startswith("True/")
     assert not world.heard("us-east", "us-west")
-    assert world.heard("us-west", "eu-central") is not enforces
+    assert world.heard("us-west", "eu-central") is given_up
     world.delete("SwarmPartition", "two")
     await settle(20)
     assert ("SwarmPartition", "two") not in world.objects

@@ -18,6 +18,7 @@ from gossipctl.kubernetes.resources import (
     MANAGER,
     PARTITION_LABEL,
     SWARM_LABEL,
+    core,
     network_policies,
     partitions,
 )
@@ -234,8 +235,8 @@ def _noticed(report: Mapping[str, Any]) -> dict[str, Any]:
 def heal(api: Api, roster: Roster, cuts: Sequence[Cut]) -> bool:
     """Withdraw every cut, and return when they are gone; False if that took doing without the operator.
 
-    Without it, the policies that hold a cut are found by their labels and deleted, and the objects are
-    released from waiting for it.
+    Without it, whatever holds a cut is found by its labels and deleted, and the objects are released from
+    waiting for it. The operator makes the policies of regions again when it runs.
     """
     for cut in cuts:
         api.delete(partitions(roster.namespace, cut["metadata"]["name"]))
@@ -246,10 +247,11 @@ def heal(api: Api, roster: Roster, cuts: Sequence[Cut]) -> bool:
             return True
         if monotonic() > ends:
             break
-    policies = network_policies(roster.namespace)
-    held = api.get(policies, labelSelector=f"{SWARM_LABEL}={roster.name},{PARTITION_LABEL}")
-    for policy in held.get("items") or []:
-        api.delete(f"{policies}/{policy['metadata']['name']}")
+    # Policies, those of regions that are narrowed included, and the cut that new agents are born into.
+    for kind in (network_policies(roster.namespace), core("configmaps", roster.namespace)):
+        held = api.get(kind, labelSelector=f"{SWARM_LABEL}={roster.name},{PARTITION_LABEL}")
+        for found in held.get("items") or []:
+            api.delete(f"{kind}/{found['metadata']['name']}")
     for name in sorted(names):
         try:
             api.merge(partitions(roster.namespace, name), {"metadata": {"finalizers": None}})
