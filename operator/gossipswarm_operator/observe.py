@@ -220,11 +220,18 @@ class Observer:
 
     async def _strangers(self, swarm: Swarm, objects: dict[Identity, Object]) -> None:
         """Look by name for what no list had: there may be something of somebody else."""
-        for kind, name in expected(swarm):
-            if (kind, name) not in objects and kind != "Secret":
-                found = await self._kube.get(BY_KIND[kind], swarm.namespace, name)
-                if found is not None:
-                    objects[kind, name] = found
+        async with asyncio.TaskGroup() as group:
+            asked = {
+                (kind, name): group.create_task(
+                    self._kube.get(BY_KIND[kind], swarm.namespace, name)
+                )
+                for kind, name in expected(swarm)
+                if (kind, name) not in objects and kind != "Secret"
+            }
+        for identity, task in asked.items():
+            found = task.result()
+            if found is not None:
+                objects[identity] = found
 
     async def _cut(self, swarm: Swarm, pods: Sequence[Pod], objects: dict[Identity, Object]) -> Cut:
         """What SwarmPartitions cut now, and what may stand where its ConfigMap should."""
