@@ -17,6 +17,7 @@ NAMES = (
     "rounds",
     "projection",
     "idle",
+    "edges",
     "cli_cost",
     "restart",
     "scaling",
