@@ -239,6 +239,23 @@ async def test_an_edge_prefers_agents_of_its_region(monkeypatch: pytest.MonkeyPa
             await until(is_home)
 
 
+async def test_an_edge_goes_to_another_agent_now_and_then_so_that_all_have_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(upstream, "STAY_SECONDS", 0.05)
+    async with served("us-east", "us-east") as agents, edge_of(agents) as edge:
+        seen = set()
+
+        async def both() -> bool:
+            seen.add(edge.follows)
+            return seen == {"agent-0", "agent-1"}
+
+        await until(both)
+    async with one_agent() as agent, edge_of([agent]) as edge:
+        await asyncio.sleep(0.3)  # three times as long as it stays where there is another one
+        assert edge.edge.upstream.failovers == 0
+
+
 async def test_an_edge_of_some_prefixes_answers_for_no_other():
     async with one_agent() as agent:
         await agent.ask("PUT", "/v1/state/app.config.x", 1)

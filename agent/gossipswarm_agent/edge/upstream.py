@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -22,6 +23,8 @@ from gossipswarm_agent.edge.replica import Replica, Unsound
 
 AWAY_SECONDS: Final = 20.0
 """Between two looks for an agent of the region while one of another region is followed."""
+STAY_SECONDS: Final = 1800.0
+"""After once to twice this long another agent of the region is followed, if there is one."""
 LATE_SECONDS: Final = 0.1
 """A look for silence that comes later than this says that the edge itself stood still, not its agent."""
 UNSOUND_SECONDS: Final = 1.0
@@ -149,16 +152,21 @@ class Upstream:
             self._leave(connection)
 
     async def _find_better(self, connection: Connection) -> Connection:
-        """Another agent, once this one is leaving, or one of this region if this one is not."""
+        """Another agent: once this one is leaving, if it is of another region, and now and then in any case, so that agents
+        that were restarted get their share of edges again."""
         while not connection.leaving.is_set():
             away = not self._finder.is_home(connection.address)
+            seconds = AWAY_SECONDS if away else STAY_SECONDS * random.uniform(1.0, 2.0)
             with suppress(TimeoutError):
-                async with asyncio.timeout(AWAY_SECONDS if away else None):
+                async with asyncio.timeout(seconds):
                     await connection.leaving.wait()
-            if away:
-                home = await self._finder.race(self._finder.order(connection.address)[0])
-                if home is not None:
-                    return home
+            if not connection.leaving.is_set():
+                home, _ = self._finder.order(connection.address)
+                found = await self._finder.race(
+                    [address for address in home if address != connection.address]
+                )
+                if found is not None:
+                    return found
         return await self._finder.find(connection.address)
 
     def _leave(self, connection: Connection) -> None:
