@@ -9,12 +9,15 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gossipswarm_operator.agent_documents import AgentAddress, AgentError
 from gossipswarm_operator.agents_api import AgentsApi
-from gossipswarm_operator.client import SWARMS, KubeClient
+from gossipswarm_operator.client import NETWORK_POLICIES, SWARMS, KubeClient
+from gossipswarm_operator.model import parse
+from gossipswarm_operator.observe import Observer
 from kube import Cluster
 from kube_operator_agents import SETTLED, addresses, operating, rests, stands
 from kube_operator_program import by_way_of, program
@@ -100,6 +103,55 @@ async def test_a_swarm_stays_converged_while_clients_write_all_the_time(
         await stands(admin, namespace, **SETTLED)
 
 
+def opening(namespace: str, port: int) -> dict[str, Any]:
+    """A policy of somebody else that lets everybody in at a port."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "open", "namespace": namespace},
+        "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": port}]}]},
+    }
+
+
+async def test_the_gossip_port_is_tried_again_when_a_policy_of_somebody_else_changes(
+    admin: KubeClient, namespace: str, account: Path, podlet: Podlet
+):
+    await admin.create(swarm(namespace))
+    async with operating(account, namespace):
+        await stands(admin, namespace, **SETTLED)
+    source = await admin.get(SWARMS, namespace, "demo")
+    assert source is not None
+    tried = []
+
+    async def knock(host: str, port: int) -> bool:
+        tried.append((host, port))
+        return False
+
+    async with AgentsApi() as api:
+        observer = Observer(admin, api, knock=knock)
+
+        async def tries() -> int:
+            found = await observer.observe(parse(source))
+            assert found.gossip_port_open is False
+            return len(tried)
+
+        assert [await tries(), await tries()] == [1, 1]
+        policy = await admin.create(opening(namespace, 443))
+        assert [await tries(), await tries()] == [2, 2]
+        policy["metadata"]["labels"] = {"what": "opens-nothing"}
+        policy = await admin.replace({**policy, "kind": "NetworkPolicy"})
+        assert await tries() == 2
+        await admin.replace({**opening(namespace, 7600), "metadata": policy["metadata"]})
+        assert await tries() == 3
+        await admin.delete(NETWORK_POLICIES, namespace, "open")
+        assert await tries() == 4
+    addresses_of_pods = {
+        agent.url.split("/")[2].split(":")[0] for agent in await addresses(admin, namespace)
+    }
+    assert {host for host, _ in tried} == addresses_of_pods, "each time another agent"
+    assert {port for _, port in tried} == {7600}
+
+
 async def test_a_policy_of_somebody_else_makes_the_operator_look(
     cluster: Cluster, admin: KubeClient, namespace: str, account: Path, tmp_path: Path
 ):
@@ -116,14 +168,7 @@ async def test_a_policy_of_somebody_else_makes_the_operator_look(
 
             await until(is_settled)
             looks = proxy.told("gossipswarms/demo")
-            await admin.create(
-                {
-                    "apiVersion": "networking.k8s.io/v1",
-                    "kind": "NetworkPolicy",
-                    "metadata": {"name": "allow-all", "namespace": namespace},
-                    "spec": {"podSelector": {}, "ingress": [{}]},
-                }
-            )
+            await admin.create(opening(namespace, 7600))
 
             async def has_looked() -> bool:
                 return proxy.told("gossipswarms/demo") > looks
