@@ -18,6 +18,8 @@ from gossipswarm_client.calls import Line
 REFRESH_SECONDS = 0.02
 TRACED = 64
 """Traced updates of one run: enough for percentiles, few enough that their receipts do not count."""
+IN_ONE_REQUEST = 10
+"""Updates of a request in a cluster, where nobody says."""
 SETTLING_REFRESH_SECONDS = 0.1
 SETTLING_SECONDS = 5.0
 """How long to wait for earlier deletions; with an agent down they are not collected at all."""
@@ -44,7 +46,7 @@ def _arguments(parser: Parser) -> None:
         "--batch",
         type=count,
         metavar="N",
-        help="updates outstanding of one writer; fewer writers then (default 1; in a cluster one writer an agent)",
+        help="updates outstanding of one writer; fewer writers then (default 1; 10 in a cluster)",
     )
     parser.flag("--key-prefix", default="benchmark", metavar="KEY", help="where to write")
     parser.switch("--keep", help="leave what was written")
@@ -90,11 +92,13 @@ def _benchmark(invocation: Invocation) -> None:
 
 
 def _batch(invocation: Invocation, agents: int) -> int:
-    """Updates that one writer has outstanding; in a cluster there is no more than one writer an agent."""
+    """Updates that one writer has outstanding; in a cluster there is no more than one writer an agent, and a request
+    through the API server costs more than the updates in it.
+    """
     flags = invocation.flags
     if invocation.backend.kind == "local":
         return int(flags.batch or 1)
-    return max(int(flags.batch or 1), -(-int(flags.concurrency) // agents))
+    return max(int(flags.batch or IN_ONE_REQUEST), -(-int(flags.concurrency) // agents))
 
 
 def _spread_over_regions(agents: Sequence[Agent]) -> list[Agent]:
