@@ -9,11 +9,13 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from edges import edge_of
 from gossipswarm_agent.api.server import serve
 from gossipswarm_agent.core.errors import WriteRefused
+from gossipswarm_agent.edge import frames
 from gossipswarm_agent.runtime.config import Seed, Tokens
 from gossipswarm_agent.runtime.ports import bind_api
 from kube_certificates import Authority
@@ -197,6 +199,38 @@ async def test_a_write_whose_agent_is_lost_meanwhile_is_not_said_to_have_failed(
 
         await until(turned)
         assert (await edge.ask("PUT", "/v1/state/k", 1)).status == 200
+
+
+async def test_a_write_under_way_is_answered_when_its_agent_falls_silent(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async with one_agent() as agent, edge_of([agent]) as edge:
+        monkeypatch.setattr(frames, "BEAT_SECONDS", 60.0)
+
+        async def never(*_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(agent.agent, "write", never)
+        answer = await edge.ask("PUT", "/v1/state/k", 1)
+        assert (answer.status, answer.reason) == (503, "outcome-unknown")
+        assert "silent" in answer.document["detail"]
+
+
+async def test_a_batch_whose_agent_is_lost_breaks_off_after_what_was_acknowledged():
+    async with one_agent() as agent, edge_of([agent]) as edge:
+
+        async def lines() -> Any:
+            yield b'{"key": "a", "value": 1, "id": 1}\n'
+            await asyncio.Event().wait()
+
+        async with asyncio.timeout(10):
+            with pytest.raises(aiohttp.ClientError):
+                async with edge.session.post(f"{edge.url}/v1/batch", data=lines()) as response:
+                    assert json.loads(await response.content.readline())["id"] == 1
+                    for connection in list(agent.server._listener.connections):
+                        connection.force_close()
+                    await response.content.readline()
+                    raise AssertionError("the end of a batch that did not end")
 
 
 async def test_agents_behind_tls_are_verified_by_their_authority(tmp_path: Path):
