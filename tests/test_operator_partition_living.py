@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from gossipswarm_operator import model
+from gossipswarm_operator.builders.cuts import cut_config_map
 from gossipswarm_operator.errors import ApiError
+from gossipswarm_operator.partition.severing import Cut
+from operator_world import swarm_source
 from partition_world import NAMESPACE, OperatorStopped, World
 
 THREE = ("us-east", "us-west", "eu-central")
@@ -332,6 +337,13 @@ async def test_a_cut_waits_for_its_swarm_and_ends_with_it():
     assert ("SwarmPartition", "drill") not in world.objects
 
 
+def stale_cut() -> dict[str, Any]:
+    """What an operator left that was killed at the wrong moment."""
+    swarm = model.parse(swarm_source(regions=[{"name": region} for region in THREE]))
+    severed = frozenset({("us-east", "us-west")})
+    return cut_config_map(swarm, Cut(severed, None, ("gone",), severed))
+
+
 async def test_a_spec_of_no_use_is_told_and_never_stuck():
     world = World(*THREE)
     world.partition("drill", ["us-east"], duration="soon")
@@ -341,6 +353,9 @@ async def test_a_spec_of_no_use_is_told_and_never_stuck():
     await world.settle(5)
     assert world.condition("Applied") == "False/InvalidSpec"
     assert "spec.duration" in world.message("Applied")
+    world.put(stale_cut())
+    await world.settle(5)
+    assert ("ConfigMap", "demo-cut") not in world.objects
     world.delete("SwarmPartition", "drill")
     await world.settle(5)
     assert ("SwarmPartition", "drill") not in world.objects

@@ -49,6 +49,7 @@ class Applier:
         self,
         kube: KubeClient,
         api: AgentsApi,
+        namespace: str,
         memory: Memory,
         observed: Observed,
         addresses: Mapping[str, AgentAddress],
@@ -57,6 +58,7 @@ class Applier:
     ) -> None:
         self._kube = kube
         self._api = api
+        self._namespace = namespace
         self._memory = memory
         self._observed = observed
         self._addresses = addresses
@@ -125,10 +127,6 @@ class Applier:
     def _current(self, partition: SwarmPartition) -> SwarmPartition:
         """As planned, with the status that was written since."""
         return msgspec.structs.replace(partition, source=self.source(partition))
-
-    @property
-    def _namespace(self) -> str:
-        return self._observed.partitions[0].namespace
 
     # --- SwarmPartitions --------------------------------------------------------------------------
 

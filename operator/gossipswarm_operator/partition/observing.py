@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from gossipswarm_operator import names
+from gossipswarm_operator.access import address_of, authority, tokens_in
 from gossipswarm_operator.agent_documents import AgentAddress, AgentError, AgentInfo, Partition
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
 from gossipswarm_operator.client import (
@@ -22,7 +23,6 @@ from gossipswarm_operator.client import (
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.model import InvalidSpec, Swarm
 from gossipswarm_operator.model import parse as parse_swarm
-from gossipswarm_operator.observe import address_of, authority, tokens_in
 from gossipswarm_operator.observed import Pod, read_pod
 from gossipswarm_operator.partition.model import InvalidPartition, SwarmPartition, parse
 from gossipswarm_operator.partition.observed import Observed

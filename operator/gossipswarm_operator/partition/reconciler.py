@@ -98,6 +98,7 @@ class Reconciler:
         applier = Applier(
             self._kube,
             self._api,
+            key[0],
             memory,
             observed,
             seen.addresses,
