@@ -2,7 +2,7 @@
 
 The StatefulSet controller makes pods; a podlet gives them a node, an address and volumes, starts a real
 ``gossipswarm-agent`` for each, probes it, reports, restarts it, and ends it with SIGTERM and grace when the pod is deleted.
-Only pods with a container called ``agent`` are run.
+Only pods with a container called ``agent`` are run, and of pods with a sidecar the sidecar.
 
 Each pod has an address of its own in 10.201.0.0/16, all of which is made local to this machine: the API server
 refuses loopback addresses where it would proxy to them. That needs root.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from kube import Cluster, Refused, wait_until
-from podlet_pod import PodProcess
+from podlet_pod import PodProcess, sidecars
 
 NETWORK: Final = "10.201"
 POLL_SECONDS: Final = 0.2
@@ -30,6 +30,7 @@ FOLLOW_SECONDS: Final = 1.0
 GOSSIP_PORT, API_PORT = 7600, 7601
 SWARM_LABEL: Final = "gossipswarm.io/swarm"
 REGION_LABEL: Final = "gossipswarm.io/region"
+INJECT_LABEL: Final = "gossipswarm.io/inject"
 CLASSLESS: Final = ""
 
 
@@ -99,6 +100,10 @@ class Podlet:
         """The address of a pod."""
         assert namespace == self._namespace
         return self._named(pod).address
+
+    def file_of(self, pod: str, path: str) -> Path:
+        """Where a file of a sidecar's volumes is on this machine."""
+        return self._named(pod).file(path)
 
     def crash(self, pod: str) -> None:
         """Kill the agent of a pod; it is started again."""
@@ -180,9 +185,11 @@ class Podlet:
         self._report(process)
 
     def _seeds_for(self, process: PodProcess) -> list[str]:
-        swarm = _label(process, SWARM_LABEL)
+        swarm, port = _label(process, SWARM_LABEL), GOSSIP_PORT
+        if not swarm:
+            swarm, port = _label(process, INJECT_LABEL), API_PORT
         return [
-            f"{_label(other, REGION_LABEL)}={other.address}:{GOSSIP_PORT}".removeprefix("=")
+            f"{_label(other, REGION_LABEL)}={other.address}:{port}".removeprefix("=")
             for other in self._pods.values()
             if other is not process and _label(other, SWARM_LABEL) == swarm
         ]
@@ -282,7 +289,7 @@ class Podlet:
 
 
 def _is_ours(pod: Mapping[str, Any]) -> bool:
-    return any(container["name"] == "agent" for container in pod["spec"]["containers"])
+    return bool(sidecars(pod)) or any(c["name"] == "agent" for c in pod["spec"]["containers"])
 
 
 def _label(process: PodProcess, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,12 @@ _UNVERIFIED: Final = ssl._create_unverified_context()
 def now() -> str:
     """As Kubernetes writes times."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def sidecars(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Init containers of a pod that go on beside its containers, as edges do."""
+    found = pod["spec"].get("initContainers", ())
+    return [c for c in found if c["name"] == "gossipswarm" and c.get("restartPolicy") == "Always"]
 
 
 class PodProcess:
@@ -67,8 +74,13 @@ class PodProcess:
 
     @property
     def container(self) -> Mapping[str, Any]:
-        """The agent's container."""
-        return next(c for c in self.pod["spec"]["containers"] if c["name"] == "agent")
+        """The one that is run: the agent's, or the sidecar of an application, whose own containers are not."""
+        return next(self._found)
+
+    @property
+    def _found(self) -> Iterator[Mapping[str, Any]]:
+        yield from (c for c in self.pod["spec"]["containers"] if c["name"] == "agent")
+        yield from sidecars(self.pod)
 
     @property
     def is_over(self) -> bool:
@@ -169,7 +181,8 @@ class PodProcess:
         self._backoff = min(BACKOFF_LIMIT, 2 * self._backoff)
 
     def _probe(self) -> None:
-        probe = self.container.get("readinessProbe")
+        # A sidecar only has to start: from then on its application is what is ready or not.
+        probe = self.container.get("readinessProbe") or self.container.get("startupProbe")
         ready = probe is None or self._answers(probe)
         if ready != self.ready:
             self._ready_since = now()
@@ -211,10 +224,28 @@ class PodProcess:
                 )  # fmt: skip
         found = {name: self._volumes.place(container, text) for name, text in found.items()}
         # All pods share this machine's network: none may have every address, and none has a name server.
-        if found.get("GOSSIPSWARM_HOST") in (None, "0.0.0.0"):
-            found["GOSSIPSWARM_HOST"] = self.address
-        found["GOSSIPSWARM_SEEDS"] = ",".join(self.seeds)
+        if found.get("GOSSIPSWARM_ROLE") == "edge":
+            found |= self._of_edge(container, found)
+        else:
+            if found.get("GOSSIPSWARM_HOST") in (None, "0.0.0.0"):
+                found["GOSSIPSWARM_HOST"] = self.address
+            found["GOSSIPSWARM_SEEDS"] = ",".join(self.seeds)
         return {"PATH": "/usr/bin:/bin", "HOSTNAME": self.pod["metadata"]["name"], **found}
+
+    def _of_edge(self, container: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, str]:
+        entries = json.loads(told.get("GOSSIPSWARM_PROJECT", "[]"))
+        for entry in entries:
+            entry["path"] = self._volumes.place(container, entry["path"])
+        return {
+            "GOSSIPSWARM_API_HOST": self.address,
+            "GOSSIPSWARM_LOCAL_API_PORT": "0",
+            "GOSSIPSWARM_UPSTREAM": ",".join(self.seeds),
+            "GOSSIPSWARM_PROJECT": json.dumps(entries),
+        }
+
+    def file(self, path: str) -> Path:
+        """Where a file of the sidecar's volumes is on this machine."""
+        return Path(self._volumes.place(self.container, path))
 
     def _value_from(self, source: Mapping[str, Any]) -> str:
         if "fieldRef" in source:
@@ -270,13 +301,21 @@ class PodProcess:
         if running or self._last_exit:
             report["containerID"] = f"podlet://{self.pod['metadata']['uid']}/{self.restarts}"
         ready = "True" if self.ready else "False"
+        statuses: dict[str, Any] = {"containerStatuses": [report]}
+        if container not in self.pod["spec"]["containers"]:
+            statuses = {
+                "initContainerStatuses": [report],
+                "containerStatuses": [
+                    self._application(each) for each in self.pod["spec"]["containers"]
+                ],
+            }
         return {
             "phase": "Running" if running or self.restarts else "Pending",
             "podIP": self.address,
             "podIPs": [{"ip": self.address}],
             "hostIP": "127.0.0.1",
             "startTime": self._created_at,
-            "containerStatuses": [report],
+            **statuses,
             "conditions": [
                 {"type": kind, "status": value, "lastTransitionTime": since}
                 for kind, value, since in (
@@ -286,4 +325,22 @@ class PodProcess:
                     ("Ready", ready, self._ready_since),
                 )
             ],
+        }
+
+    def _application(self, container: Mapping[str, Any]) -> dict[str, Any]:
+        """A container that nobody runs: it does as if, once its sidecar has started."""
+        state = (
+            {"running": {"startedAt": self._ready_since}}
+            if self.ready
+            else {"waiting": {"reason": "PodInitializing"}}
+        )
+        return {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "ready": self.ready,
+            "started": self.ready,
+            "restartCount": 0,
+            "state": state,
+            "lastState": {},
         }

@@ -188,7 +188,8 @@ def test_a_job_s_pod_has_no_further_container_that_would_keep_it_from_completing
         ("region", "", "it is empty"),
         ("access", "admin", "neither read nor write"),
         ("reload-signal", "KILL web", "'KILL' is none of"),
-        ("reload-signal", "HUP", "names no process"),
+        ("reload-signal", "HUP /run/web.pid", "does not name a process"),
+        ("reload-signal", "HUP", "does not name a process"),
         ("reload-url", "http://example.com/", "no address within the pod"),
         ("reload-url", "http://127.0.0.1:99999/", "no address within the pod"),
         ("resources", "64Mi", "no JSON"),
@@ -346,7 +347,7 @@ SENSIBLE = st.fixed_dictionaries(
     optional={
         "project": PROJECTS.map(lambda pairs: ",".join(f"{key}={path}" for key, path in pairs)),
         "access": st.sampled_from(["read", "write"]),
-        "reload-signal": st.sampled_from(["HUP web", "USR1 /run/web.pid"]),
+        "reload-signal": st.sampled_from(["HUP web", "SIGUSR1 web"]),
     },
 )  # fmt: skip
 

@@ -29,6 +29,8 @@ DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 FILES_LIMIT: Final = "2Gi"
 """Of one directory: sixteen files of 64 MiB are the most there can be, each written beside the one before it."""
+NO_ACCOUNT_VOLUME: Final = f"{names.SIDECAR}-no-account"
+ACCOUNT_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 STATE_VOLUME: Final = f"{names.SIDECAR}-state"
 STATE_DIRECTORY: Final = "/var/lib/gossipswarm"
 STATE_LIMIT: Final = "1Gi"
@@ -172,6 +174,7 @@ def volumes(swarm: Swarm, wishes: Wishes, authority: str) -> list[Json]:
     found: list[Json] = [
         {"name": TOKEN_VOLUME, "secret": token},
         {"name": STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_LIMIT}},
+        {"name": NO_ACCOUNT_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
     ]
     tls = swarm.spec.api.tls.secret_name
     if tls:
@@ -196,6 +199,8 @@ def _own_mounts(swarm: Swarm, wishes: Wishes) -> list[Json]:
     found: list[Json] = [
         {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
         {"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY},
+        # Where something is mounted already, Kubernetes mounts no token of the application's ServiceAccount.
+        {"name": NO_ACCOUNT_VOLUME, "mountPath": ACCOUNT_DIRECTORY, "readOnly": True},
     ]
     if swarm.spec.api.tls.secret_name:
         found.append({"name": AUTHORITY_VOLUME, "mountPath": AUTHORITY_DIRECTORY, "readOnly": True})

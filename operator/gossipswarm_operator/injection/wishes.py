@@ -39,7 +39,7 @@ _SYSTEM: Final = (
 )  # fmt: skip
 """Directories that nothing can be mounted over without taking something from the application."""
 _KERNEL: Final = ("dev", "proc", "sys")
-_PROCESS: Final = re.compile(r"[A-Za-z0-9._@:+-]{1,64}|/[A-Za-z0-9._@/+-]{1,500}")
+_PROCESS: Final = re.compile(r"[A-Za-z0-9._@:+-]{1,64}")
 _RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -66,7 +66,7 @@ class Signal(msgspec.Struct, frozen=True):
     name: str
     """Without ``SIG``."""
     process: str
-    """Its name, or the absolute path of a file with its id."""
+    """Its name. Not a file with its id, because the sidecar sees none of the application's files."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,11 +251,7 @@ def _signal(text: str) -> Signal:
     if name not in SIGNALS:
         raise ValueError(f"{name!r} is none of {', '.join(SIGNALS)}")
     if _PROCESS.fullmatch(process) is None:
-        raise ValueError(
-            f"{text!r} names no process; expected such as HUP nginx, or HUP /run/nginx.pid"
-        )
-    if process.startswith("/"):
-        process = _path(process)
+        raise ValueError(f"{text!r} does not name a process; expected such as HUP nginx")
     return Signal(name, process)
 
 
