@@ -71,6 +71,18 @@ def test_a_cut_is_what_it_is_to_be(name):
     assert dumped(name) == (GOLDEN / f"{name}.yaml").read_text("utf-8")
 
 
+def test_the_example_is_a_cut_of_the_swarm_of_the_quickstart():
+    examples = Path(__file__).parent.parent / "examples"
+    source, swarm = (
+        yaml.safe_load((examples / name).read_text("utf-8"))
+        for name in ("partition.yaml", "quickstart.yaml")
+    )
+    source["metadata"] |= {"namespace": "prod", "uid": "u"}
+    found = parse(source)
+    assert found.swarm == swarm["metadata"]["name"]
+    assert refusal(found, [region["name"] for region in swarm["spec"]["regions"]]) is None
+
+
 def test_names_of_policies_are_never_those_of_a_region_and_never_too_long():
     assert names.cut_policy("demo", "drill", "us-east") == "demo.drill.us-east"
     long = names.cut_policy("s" * 63, "p" * 253, "r" * 40)
