@@ -96,7 +96,9 @@ class WebhookServer:
             private.touch(0o600)
             private.write_bytes(key)
             try:
-                self._context.load_cert_chain(chain, private)
+                # A context that refuses a pair is left with half of it: another one goes first.
+                for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._context):
+                    context.load_cert_chain(chain, private)
             except ssl.SSLError as error:
                 raise ValueError(f"the webhook's certificate is of no use: {error}") from None
 
