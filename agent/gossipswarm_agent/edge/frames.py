@@ -28,7 +28,7 @@ PIECE_BYTES: Final = 48 << 10
 """Rows are sent in pieces of about this size."""
 BEAT_SECONDS: Final = 0.2
 """An agent is never silent for longer."""
-SILENCE_SECONDS: Final = 0.7
+SILENCE_SECONDS: Final = 0.6
 """An agent that is silent for so long is lost to its edges; with finding another one that is below a second."""
 TAKEN_SECONDS: Final = 1.0
 """Between two reports of one edge, at least."""
