@@ -201,6 +201,7 @@ async def test_where_the_network_enforces_nothing_agents_make_the_cut():
     assert world.heard("us-east", "us-west")
     await world.settle(15)
     assert world.condition("Enforced") == "True/AgentsDrop"
+    assert ("Warning", "NotEnforced") in world.events
     assert world.condition("Detected") == "True/Noticed"
     assert world.status()["mechanism"] == "Agent"
     assert not world.heard("us-east", "us-west")

@@ -20,6 +20,7 @@ from gossipswarm_operator.events import Events
 from gossipswarm_operator.failures import Failure
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.partition import probing, status
+from gossipswarm_operator.partition.actions import HandOver
 from gossipswarm_operator.partition.applying import Applier, Checkpoint
 from gossipswarm_operator.partition.model import FINALIZER, SwarmPartition, parse, swarm_of
 from gossipswarm_operator.partition.observed import Memory, Observed
@@ -106,6 +107,10 @@ class Reconciler:
             self._checkpoint,
         )
         result = await applier.apply(made.actions)
+        for action in result.done:
+            if isinstance(action, HandOver):
+                said = f"the network does not enforce it: {action.message}; agents make the cut"
+                await self._events.warning(action.partition.source, "NotEnforced", said)
         for partition in made.live:
             if result.failures or made.overrides.get(partition.uid):
                 memory.begin_anew(partition)
