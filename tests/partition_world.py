@@ -269,6 +269,8 @@ class World:
         """The operator stops after so many actions."""
         self.api = Api(self)
         self._versions = 0
+        self._passing: dict[tuple[str, str], bool] = {}
+        """Whether new flows pass, as long as no object changes."""
         self._operator = self._new_operator()
         self.put(swarm_source(regions=[{"name": region} for region in regions]))
         token = base64.b64encode(b"token").decode()
@@ -304,6 +306,7 @@ class World:
 
     def version(self, found: dict[str, Any]) -> None:
         self._versions += 1
+        self._passing.clear()
         found["metadata"]["resourceVersion"] = str(self._versions)
 
     def delete(self, kind: str, name: str) -> bool:
@@ -312,6 +315,7 @@ class World:
         if found is None:
             return False
         found["metadata"].setdefault("deletionTimestamp", timestamp(self.now))
+        self._passing.clear()
         self.collect(kind, name)
         return True
 
@@ -321,6 +325,7 @@ class World:
         if "deletionTimestamp" not in found or found.get("finalizers"):
             return
         del self.objects[kind, name]
+        self._passing.clear()
         for other_kind, other in list(self.objects):
             owned = self.objects.get((other_kind, other))
             if owned is not None and names.is_owned_by(owned, found["uid"]):
@@ -387,9 +392,12 @@ class World:
         """Whether a new flow passes."""
         if not self.enforces:
             return True
-        there = [self.objects["Pod", agent.name] for agent in (source, target)]
-        labels = {"kubernetes.io/metadata.name": NAMESPACE}
-        return passes(self.policies(), there[0], there[1], "UDP", PORT, labels)
+        way = (source.name, target.name)
+        if way not in self._passing:
+            there = [self.objects["Pod", name] for name in way]
+            labels = {"kubernetes.io/metadata.name": NAMESPACE}
+            self._passing[way] = passes(self.policies(), *there, "UDP", PORT, labels)
+        return self._passing[way]
 
     def talk(self) -> None:
         """Everybody sends to everybody; what gets through is a flow from then on."""

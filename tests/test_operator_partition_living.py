@@ -175,7 +175,9 @@ async def test_somebody_who_deletes_or_widens_a_policy_is_overruled():
     await world.settle()
     policy = world.policies(of_cuts=True)[0]["metadata"]["name"]
     world.delete("NetworkPolicy", policy)
-    world.objects["NetworkPolicy", "demo-us-west"]["spec"]["ingress"] = [{}]
+    widened = world.objects["NetworkPolicy", "demo-us-west"]
+    widened["spec"]["ingress"] = [{}]
+    world.version(widened)
     await world.reconcile()
     assert len(world.policies(of_cuts=True)) == 2
     assert not world.heard("us-east", "us-west")
