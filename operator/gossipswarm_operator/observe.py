@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gossipswarm_operator import complaints, keyring, names
-from gossipswarm_operator.agent_documents import AgentAddress, agent_url
+from gossipswarm_operator import access, complaints, keyring, names
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import (
     BUDGETS,
@@ -99,11 +96,11 @@ class Observer:
     async def observe(self, swarm: Swarm) -> Observed:
         """Everything about a swarm. Raises ApiError if the API server did not say."""
         objects, policies, pods, claims = await self._cluster(swarm)
-        tokens = tokens_in(objects.get(("Secret", names.tokens_secret(swarm.name))))
+        tokens = access.tokens_in(objects.get(("Secret", names.tokens_secret(swarm.name))))
         ring, ring_error = await self._ring(swarm, objects)
         missing, restart, ca = await self._references(swarm)
         known = self._remembered(swarm)
-        said = await known.inquiry.ask(swarm, _addresses(swarm, pods, tokens, ca), pods, ring)
+        said = await known.inquiry.ask(swarm, access.addresses(swarm, pods, tokens, ca), pods, ring)
         answering = [pod for pod in pods if pod.name in said.infos]
         closable = swarm.spec.network_policy.mode != "Disabled"
         return Observed(
@@ -288,9 +285,8 @@ class Observer:
             if found is None:
                 missing.append(f"Secret {tls}")
             else:
-                data = found.get("data") or {}
                 missing += _lacking(found, "tls.crt", "tls.key")
-                authority = _text(data.get("ca.crt") or data.get("tls.crt"))
+                authority = access.authority_in(found)
         return tuple(missing), restart, authority
 
 
@@ -312,49 +308,11 @@ def expected(swarm: Swarm) -> list[Identity]:
     return found
 
 
-def _addresses(
-    swarm: Swarm, pods: Sequence[Pod], tokens: tuple[str, str] | None, ca: str | None
-) -> list[AgentAddress]:
-    return [
-        address_of(swarm, pod, tokens[1], ca)
-        for pod in pods
-        if pod.address and tokens is not None and not pod.deleting
-    ]
-
-
-def address_of(swarm: Swarm, pod: Pod, token: str, ca: str | None = None) -> AgentAddress:
-    """Where the agent of a pod is asked."""
-    url = agent_url(pod.address, tls=bool(swarm.spec.api.tls.secret_name))
-    return AgentAddress(pod.name, pod.region, url, token, ca)
-
-
-async def authority(kube: KubeClient, swarm: Swarm) -> str | None:
-    """What the agents' certificates chain to; None for plain HTTP."""
-    tls = swarm.spec.api.tls.secret_name
-    found = await kube.get(SECRETS, swarm.namespace, tls) if tls is not None else None
-    data = (found or {}).get("data") or {}
-    return _text(data.get("ca.crt") or data.get("tls.crt"))
-
-
 def _lacking(found: Object, *keys: str) -> list[str]:
     """Keys that a ConfigMap or Secret ought to have."""
     data = found.get("data") or {}
     what = f"{found['kind']} {found['metadata']['name']}"
     return [f"key {key} of {what}" for key in keys if key not in data]
-
-
-def tokens_in(secret: Object | None) -> tuple[str, str] | None:
-    """Read and write token in a swarm's Secret; None if there are none."""
-    data = (secret or {}).get("data") or {}
-    read, write = _text(data.get("read")), _text(data.get("write"))
-    return (read, write) if read and write else None
-
-
-def _text(encoded: str | None) -> str | None:
-    try:
-        return base64.b64decode(encoded or "", validate=True).decode() or None
-    except (binascii.Error, UnicodeDecodeError):
-        return None
 
 
 def _version(found: Object) -> str:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from gossipswarm_operator import conditions, status
+from gossipswarm_operator.access import address_of, authority
 from gossipswarm_operator.actions import Action, Apply, Delete, described
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.apply import Applier, Checkpoint
@@ -21,7 +22,7 @@ from gossipswarm_operator.failures import Failure, of_api
 from gossipswarm_operator.keyring import KEY_BYTES, Key
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.model import InvalidSpec, Swarm, parse
-from gossipswarm_operator.observe import Observer, address_of, authority
+from gossipswarm_operator.observe import Observer
 from gossipswarm_operator.observed import Observed
 from gossipswarm_operator.planner import Fresh, Plan, plan
 from gossipswarm_operator.queue import backoff_seconds
