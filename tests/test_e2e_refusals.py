@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from e2e.own_cluster import provide
 from e2e.rollout import Rollout
 from e2e.settings import Refused, from_environment
 
@@ -32,6 +33,19 @@ def test_a_kind_cluster_gets_images_that_are_built_here():
     settings = from_environment({"E2E_CONTEXT": "kind-test", "E2E_KIND": "test"})
     assert settings.agent_image != settings.next_agent_image
     assert from_environment({"E2E_CONTEXT": "somewhere", **IMAGES}).kind is None
+
+
+def test_a_cluster_that_is_named_is_never_made(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    environment = {"E2E_CONTEXT": "kind-test", "E2E_KIND": "test"}
+    assert provide(environment) == (from_environment(environment), False)
+
+
+def test_a_cluster_of_the_suites_own_takes_kind(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    with pytest.raises(Refused, match="kind is neither in KUBEBUILDER_ASSETS nor on PATH"):
+        provide({})
 
 
 def _pods(**regions: str) -> list[dict]:
