@@ -178,6 +178,7 @@ class Reconciler:
     async def _write(self, source: Object, new: Mapping[str, Any], before: Object) -> None:
         metadata = source["metadata"]
         patch = statuses.changed(source.get("status"), new)
+        self._metrics.show(KIND, metadata["namespace"], metadata["name"], new["conditions"])
         if patch:
             await self._kube.patch_status(
                 PARTITIONS, metadata["namespace"], metadata["name"], patch
