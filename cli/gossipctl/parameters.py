@@ -94,10 +94,10 @@ PARAMETERS: dict[str, Parameter] = {
         "WHEN", "fsync", "where a write must be to be acknowledged", "fsync", "memory"
     ),
     "probe-interval": Parameter(
-        duration, "DURATION", 600, "time between failure probes of one agent", "ms"
+        duration, "DURATION", 500, "time between failure probes of one agent", "ms"
     ),
     "suspicion-timeout": Parameter(
-        duration, "DURATION", 900, "time a confirmed suspect has to refute", "ms"
+        duration, "DURATION", 850, "time a confirmed suspect has to refute", "ms"
     ),
     "max-agents": Parameter(count, "N", 1_000, "agents that the swarm admits"),
 }
