@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from gossipswarm_operator.partition.reconciler import Reconciler
 from gossipswarm_operator.queue import Queue
 from gossipswarm_operator.reconcile import SwarmReconciler
 from kube import Cluster
+from kube_operator_program import program
 from kube_operator_runs import IMAGE, cluster_admin, condition, operator_account, swarm, until
 from podlet import Podlet, need_addresses
 from test_kube_operator_agents import addresses, stands
@@ -218,3 +222,71 @@ async def test_a_cut_does_not_outlive_its_swarm_nor_hold_its_namespace_up(
         assert await cut_policies(admin, namespace) == []
         await admin.delete(PARTITIONS, namespace, "drill")
         await gone(admin, namespace)
+
+
+EMPTY = [{"name": "us-east", "replicas": 0}, {"name": "us-west", "replicas": 0}]
+
+
+async def test_the_program_heals_at_its_start_what_ended_while_it_was_dead(
+    admin: KubeClient, namespace: str, account: Path, tmp_path: Path
+):
+    await admin.create(swarm(namespace, regions=EMPTY))
+    async with program(account, namespace, tmp_path, "first") as first:
+        await admin.create(partition(namespace, duration="8s"))
+        await admin.create(partition(namespace, "lasting", duration="1h"))
+        await said(admin, namespace, Applied="True")
+        await said(admin, namespace, "lasting", Applied="True")
+        shown = await first.metrics()
+        applied = f'name="lasting",namespace="{namespace}",type="Applied"'
+        assert shown[f'gossipswarm_operator_condition{{kind="SwarmPartition",{applied}}}'] == 1
+        first.process.kill()
+
+    async def is_over() -> bool:
+        found = await admin.get(PARTITIONS, namespace, "drill")
+        assert found is not None
+        ends = datetime.fromisoformat(found["status"]["expiresAt"])
+        return datetime.now(UTC) > ends
+
+    await until(is_over, 15)
+    assert any(".drill." in name for name in await cut_policies(admin, namespace))
+    async with program(account, namespace, tmp_path, "second"):
+        await said(admin, namespace, Applied="False/Expired", Healed="True")
+        left = await cut_policies(admin, namespace)
+        assert not any(".drill." in name for name in left)
+        assert any(".lasting." in name for name in left)
+        # A change of the object is seen at once, by its event.
+        await admin.merge(PARTITIONS, namespace, "lasting", {"spec": {"duration": "1s"}})
+        await said(admin, namespace, "lasting", 10, Applied="False/Expired")
+        await admin.delete(PARTITIONS, namespace, "lasting")
+        await gone(admin, namespace, "lasting")
+
+
+async def test_a_cut_is_healed_by_its_label_where_no_operator_runs(
+    admin: KubeClient, namespace: str, account: Path, tmp_path: Path, cluster: Cluster
+):
+    await admin.create(swarm(namespace, regions=EMPTY))
+    async with program(account, namespace, tmp_path, "first") as first:
+        await admin.create(partition(namespace))
+        await said(admin, namespace, Applied="True")
+        first.process.kill()
+    heal = [
+        *(sys.executable, "-c", "from gossipctl.main import run; run()"),
+        *("network", "heal-partition", "--backend", "kubernetes", "--namespace", namespace),
+        *("--swarm", "demo"),
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "KUBECONFIG": str(cluster.kubeconfig), "HOME": "/tmp"}
+    done = await asyncio.to_thread(
+        subprocess.run, heal, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the operator does not heal it" in done.stderr
+    assert await cut_policies(admin, namespace) == []
+    assert await admin.get(CONFIG_MAPS, namespace, "demo-cut") is None
+    await gone(admin, namespace)
+    async with program(account, namespace, tmp_path, "second"):
+
+        async def has_its_policy_again() -> bool:
+            return await admin.get(NETWORK_POLICIES, namespace, "demo-us-east") is not None
+
+        await until(has_its_policy_again, 20)
+        assert await cut_policies(admin, namespace) == []
