@@ -209,7 +209,7 @@ def test_kubectl_get_shows_how_configuration_and_cuts_are(cluster: Cluster, name
         "conditions": [{**CONVERGED, "type": "Enforced"}],
     }
     set_status(cluster, namespace, "SwarmPartition", "split", status)
-    shown = table(cluster.kubectl("get", "gossipswarm", "-n", namespace).stdout)
+    shown = table(cluster.kubectl("get", "gossip", "-n", namespace).stdout)
     assert shown[0] == ["NAME", "SWARM", "CONVERGED", "KEYS", "AGE"]
     assert shown[1][:4] == ["swarmconfig.gossipswarm.io/app", "demo", "True", "12"]
     assert shown[3] == ["NAME", "SWARM", "GROUPS", "ENFORCED", "REMAINING"]
