@@ -225,7 +225,8 @@ def test_a_forgotten_agent_may_come_back_in_a_higher_incarnation():
 
 def test_members_of_a_removed_region_beyond_a_cut_are_forgotten():
     world = World(11)
-    world.populate({"us-east": 10, "us-west": 10})
+    made = world.populate({"us-east": 10, "us-west": 10})
+    declare(world, [agent.name for agent in made])
     world.run(1.0)
     world.cut(["us-east"], ["us-west"])
     world.run(1.0)
@@ -322,3 +323,34 @@ def test_a_name_conflict_is_told_once():
         "holder": "10.9.9.9:9999",
         "loser": f"{old.address[0]}:{old.address[1]}",
     }
+
+
+def test_members_that_are_newer_than_the_declaration_are_there_after_a_cut():
+    world = World(13)
+    made = world.populate({"us-east": 4, "us-west": 4})
+    declare(world, [agent.name for agent in made if agent.name[-1] in "01"])
+    world.run(1.0)
+    world.cut(["us-east"], ["us-west"])
+    world.run(20.0)
+    world.heal()
+
+    world.run_until(all_know(world, 8), 5.0)
+
+
+def test_one_that_was_forgotten_but_lives_learns_of_it_and_comes_back():
+    world = World(14)
+    made = world.populate({"us-east": 5, "us-west": 5})
+    declare(world, [agent.name for agent in made])
+    world.run(1.0)
+    world.cut(["us-east"], ["us-west"])
+    world.run(1.0)
+    east = [agent for agent in world.running() if agent.ctx.region == "us-east"]
+    for agent in east:
+        agent.membership.set_peers([], {each.name: each.ctx.region for each in east})
+    world.run(10.0)
+    assert all(agent.membership.size == 5 for agent in east)
+    world.heal()
+    declare(world, [agent.name for agent in made])
+
+    world.run_until(all_know(world, 10), 10.0)
+    assert all(agent.membership.size == 10 for agent in east)

@@ -7,7 +7,7 @@ overrides, at one incarnation suspicion overrides life and death overrides both)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Final
@@ -20,6 +20,8 @@ SUSPECT: Final = 1
 DEAD: Final = 2
 LEFT: Final = 3
 STATES: Final = ("alive", "suspect", "dead", "left")
+TELL_EVERY: Final = 1.0
+"""Seconds between two messages to one that is said to live and was forgotten."""
 REMEMBERED: Final = 4096
 """Names of forgotten members whose incarnations are kept."""
 
@@ -187,6 +189,16 @@ class MemberTable:
             self._addresses[self.own.address] = self.own.region
         return self._addresses.get(address)
 
+    def counts(self, reachable: Callable[[str], bool]) -> dict[tuple[str, str], int]:
+        """Members by (region, state); live ones in regions that are not ``reachable`` are said to be that."""
+        found: dict[tuple[str, str], int] = {}
+        for member in (self.own, *self.members.values()):
+            state = STATES[member.status]
+            if member.status < DEAD and not reachable(member.region):
+                state = "unreachable"
+            found[member.region, state] = found.get((member.region, state), 0) + 1
+        return found
+
     def _changed(self) -> None:
         self.version += 1
         self._live = self._regions = self._addresses = None
@@ -195,16 +207,17 @@ class MemberTable:
 class Forgotten:
     """The incarnations that forgotten members had, so that no stale claim brings one back. Oldest out."""
 
-    __slots__ = ("_incarnations",)
+    __slots__ = ("_incarnations", "_told_at")
 
     def __init__(self) -> None:
         self._incarnations: dict[str, int] = {}
+        self._told_at: dict[str, float] = {}
 
     def remember(self, name: str, incarnation: int) -> None:
         """Claims of this name count again only in a higher incarnation."""
         self._incarnations[name] = max(incarnation, self._incarnations.pop(name, -1))
         if len(self._incarnations) > REMEMBERED:
-            del self._incarnations[next(iter(self._incarnations))]
+            self.discard(next(iter(self._incarnations)))
 
     def incarnation(self, name: str) -> int:
         """The last one known, -1 if the name was never forgotten."""
@@ -213,6 +226,14 @@ class Forgotten:
     def discard(self, name: str) -> None:
         """The name is in the table again."""
         self._incarnations.pop(name, None)
+        self._told_at.pop(name, None)
+
+    def may_tell(self, name: str, now: float) -> bool:
+        """Whether its fate was not told to this one within ``TELL_EVERY``; it counts as told now."""
+        if now - self._told_at.get(name, -TELL_EVERY) < TELL_EVERY:
+            return False
+        self._told_at[name] = now
+        return True
 
 
 def _digest(text: str) -> int:

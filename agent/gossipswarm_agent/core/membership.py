@@ -81,6 +81,8 @@ class Membership:
         self._incoming = Incoming(ctx)
         self._standing = Standing(ctx, self._table, self._news, self.health, self._stand_aside)
         self.declared: Mapping[str, str] | None = None
+        self._withdrawn: set[str] = set()
+        """Names that were declared and are no longer."""
         self.suspicion_version = 0
         """Rises when somebody becomes suspect or is cleared."""
         self._forgotten = Forgotten()
@@ -154,13 +156,7 @@ class Membership:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Members by (region, state); live ones beyond a cut are ``unreachable``."""
-        found: dict[tuple[str, str], int] = {}
-        for member in (self._table.own, *self.members.values()):
-            state = STATES[member.status]
-            if member.status < DEAD and not self.reachable(member.region):
-                state = "unreachable"
-            found[member.region, state] = found.get((member.region, state), 0) + 1
-        return found
+        return self._table.counts(self.reachable)
 
     @property
     def deadline(self) -> float:
@@ -186,6 +182,7 @@ class Membership:
     ) -> None:
         """Where to look for the swarm, and who ought to be in it (name to region; None = not known)."""
         if declared != self.declared:
+            self._withdrawn = self._withdrawn.union(self.declared or ()).difference(declared or ())
             self.declared = declared
         self._joining.set_seeds(seeds)
 
@@ -371,7 +368,8 @@ class Membership:
         if held.address != (record.host, record.port) and held.status < DEAD and not flooded:
             # Moved, or two processes with one name: whoever is at the old address must know.
             self._ctx.send((held.address,), self._direct([record]))
-        if record.status == DEAD and held.status < DEAD and self._may_be_asked(held, flooded):
+        asked = not flooded and held.status < DEAD and self.reachable(held.region)
+        if record.status == DEAD and asked:
             # As in memberlist: what a table says of the dead may be old news from beyond a cut. Ask first.
             accusation = replace(record, status=SUSPECT)
             if rank(accusation) > rank(held):
@@ -386,13 +384,16 @@ class Membership:
     def _learn_from(self, joiner: MemberRecord) -> bool:
         return self._learn(joiner, joiner.name, flooded=False)
 
-    def _may_be_asked(self, held: Member, flooded: bool) -> bool:
-        return not flooded and self.reachable(held.region)
-
     def _meet(self, record: MemberRecord, sender: str, *, quiet: bool) -> bool:
         """A name that is not in the table."""
-        if record.incarnation <= self._forgotten.incarnation(record.name):
+        lost = self._forgotten.incarnation(record.name)
+        if record.incarnation <= lost:
             self._ctx.count("ghosts_refused")
+            if record.status < DEAD and self._forgotten.may_tell(record.name, self._ctx.now.mono):
+                fate = replace(
+                    record, incarnation=lost, status=DEAD
+                )  # should it live, it can say so
+                self._ctx.send(((record.host, record.port),), self._direct([fate]))
             return False
         if record.status >= DEAD and record.name not in (self.declared or (record.name,)):
             self._forgotten.remember(record.name, record.incarnation)
@@ -473,15 +474,14 @@ class Membership:
         now = self._ctx.now.mono
         for name in sorted(self.members.keys() - self.declared.keys()):
             member = self.members[name]
-            if member.status >= DEAD and now - member.since >= FORGET_AFTER:
-                self._forgotten.remember(member.name, member.incarnation)
-                self._table.drop(member.name)
-            elif member.status < DEAD and not self.reachable(member.region):
-                # Removed while cut off. Should it live, it comes back by itself, in a higher incarnation.
-                self._forgotten.remember(member.name, member.incarnation)
-                self._suspicions.clear(member.name)
-                self._set_status(member, DEAD)
-                self._table.drop(member.name)
+            gone = member.status >= DEAD and now - member.since >= FORGET_AFTER
+            # Removed while cut off; one that never was declared may be newer than the declaration that we have.
+            if gone or (name in self._withdrawn and not self.reachable(member.region)):
+                self._forgotten.remember(name, member.incarnation)
+                if member.status < DEAD:
+                    self._suspicions.clear(name)
+                    self._set_status(member, DEAD)
+                self._table.drop(name)
 
     def _make_room(self) -> bool:
         """Forget whoever has been gone longest."""
