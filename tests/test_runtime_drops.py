@@ -155,6 +155,17 @@ async def test_where_only_two_regions_are_cut_the_third_passes_on() -> None:
         await until(lambda: west.read("by.way") is not None, 10)
 
 
+async def test_connections_to_a_region_that_fell_silent_are_closed() -> None:
+    async with swarm(["us-east", "us-west"]) as (east, west):
+        await east.write(put("app.blob", os.urandom(80_000).hex()))
+        await until(lambda: west.read("app.blob") is not None, 10)
+        assert east.transport.streams_open > 0
+        # East's own connection is untouched by this, as by a firewall that says nothing.
+        west.set_drops(DropList(outbound=frozenset({"us-east"})))
+        await until(lambda: not east.node.regions.linked("us-east", "us-west"), 10)
+        await until(lambda: east.transport.streams_open == 0)
+
+
 async def test_an_agent_that_starts_within_a_cut_hears_nobody_beyond_it() -> None:
     async with running(config_of("a", "us-east")) as agent:
         born_cut = config_of("b", "us-west", seeds=[seed_of(agent)], drop_regions=["us-east"])

@@ -438,10 +438,17 @@ class Agent:
         self.partitions.observe(notice)
         if notice.event == "settings":
             self._apply_settings()
+        elif notice.event == "region-cut":
+            self._disconnect(notice.detail["a"], notice.detail["b"])
         # Not within the handling of an event: whoever listens may write, and must not do harm by failing.
         loop = asyncio.get_running_loop()
         for callback in self._subscribers:
             loop.call_soon(callback, notice)
+
+    def _disconnect(self, one: str, other: str) -> None:
+        home = self.config.region
+        if home in (one, other):
+            self.transport.disconnect(other if home == one else one)
 
     def _healed(self, partition: Partition) -> None:
         if partition.healing_ms is not None:

@@ -135,6 +135,18 @@ class Transport:
         self._datagrams.rotate()
         return self._streams.disconnect() + self._stream_server.disconnect()
 
+    def disconnect(self, region: str) -> int:
+        """Close all streams with agents of a region; how many. What comes back later gets fresh ones.
+
+        A connection that was cut is silent for as long again once the cut is over (RFC 6298, section 5.5: each
+        retransmission waits twice as long as the one before).
+        """
+
+        def is_there(peer: Address) -> bool:
+            return self.region_of_address(peer) == region
+
+        return self._streams.disconnect(is_there) + self._stream_server.disconnect(is_there)
+
     def _schedule_rotation(self) -> None:
         # Jitter: agents that were started together must not all change at once.
         pause = self._rotation_seconds * self._rng.uniform(0.5, 1.5)
