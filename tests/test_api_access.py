@@ -75,6 +75,16 @@ async def test_a_scope_without_a_token_is_open():
         assert (await agent.ask("PUT", "/v1/state/a", 1)).status == 401
 
 
+async def test_without_a_write_token_the_read_token_closes_writing():
+    async with one_agent(tokens=Tokens(read="reads-only")) as agent:
+        assert (await agent.ask("PUT", "/v1/state/a", 1)).status == 401
+        answer = await agent.ask("PUT", "/v1/state/a", 1, headers=READER)
+        assert (answer.status, answer.reason) == (403, "forbidden")
+        assert "not set at this agent" in answer.document["detail"]
+        assert (await agent.ask("GET", "/v1/agent", headers=READER)).status == 200
+        assert agent.agent.read("a") is None
+
+
 async def test_a_token_also_comes_in_a_header_that_proxies_leave_alone():
     async with one_agent(tokens=TOKENS) as agent:
         for token, reads, writes in [

@@ -43,8 +43,7 @@ class Gate:
             self._refuse_foreign(request)
         if scope == "open":
             return
-        needed = self._read if scope == "read" else self._write
-        if needed is None:
+        if self._is_open(scope):
             return
         presented = _presented(headers)
         if not presented:
@@ -56,8 +55,15 @@ class Gate:
         if writes or (reads and scope == "read"):
             return
         if reads:
-            raise Problem(403, "forbidden", "this token may read; the write token is required here")
+            hint = "is required here" if self._write is not None else "is not set at this agent"
+            raise Problem(403, "forbidden", f"this token may read; the write token {hint}")
         raise _unauthorised("the token is not one of this agent's")
+
+    def _is_open(self, scope: Scope) -> bool:
+        """No token is asked for. One for reading alone closes writing altogether."""
+        if scope == "read":
+            return self._read is None
+        return self._write is None and self._read is None
 
     def _refuse_foreign(self, request: web.BaseRequest) -> None:
         """A browser names the page that asks; a page served elsewhere may not steer an agent.
