@@ -9,9 +9,9 @@ import pytest
 
 from gossipswarm_agent.core.context import Context, Instant
 from gossipswarm_agent.core.effects import Send
-from gossipswarm_agent.core.members import ALIVE, DEAD, SUSPECT
+from gossipswarm_agent.core.members import ALIVE, DEAD, LEFT, SUSPECT
 from gossipswarm_agent.core.membership import Membership
-from gossipswarm_agent.core.messages import Ack, MemberRecord, Members, Ping, decode
+from gossipswarm_agent.core.messages import Ack, Join, MemberRecord, Members, Ping, decode
 from gossipswarm_agent.core.news import TAKE_IN
 from gossipswarm_agent.core.settings import DEFAULTS, merge
 from gossipswarm_agent.core.suspicion import CONFIRMATIONS, MAX_FACTOR, PRECEDENCE, timeout
@@ -182,3 +182,14 @@ def test_an_agent_that_hears_nobody_takes_the_blame_itself():
             if isinstance(message, Ping):
                 lone.tell(Ack(message.target, message.number))
     assert lone.membership.health.score == 0
+
+
+def test_one_that_left_and_is_back_at_once_without_its_memory_is_told_of_its_farewell():
+    lone = Lone()
+    lone.tell(Members("a", [record("a", 1, LEFT)]))
+    back = MemberRecord("a", "here", "10.0.0.2", 7000, "", 1, ALIVE)
+    sent = lone.tell(Join("a", back))
+
+    told = [m for _, m, targets in sent if (back.host, back.port) in targets for m in m.records]
+    assert [(m.incarnation, m.status) for m in told if m.name == "a"] == [(1, LEFT)]
+    assert lone.membership.members["a"].status == LEFT

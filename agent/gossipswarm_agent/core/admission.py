@@ -6,23 +6,26 @@ says why in this order).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
 from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.members import DEAD, Forgotten, MemberTable, rank
 from gossipswarm_agent.core.messages import Join, MemberRecord, Members
-from gossipswarm_agent.core.news import News
+from gossipswarm_agent.core.news import Incoming, News
 
 GATHER: Final = 0.02
 """Seconds during which those that join are gathered."""
 
 
+class _Learn(Protocol):
+    def __call__(self, record: MemberRecord, sender: str, *, flooded: bool) -> bool: ...
+
+
 class Admission:
-    """Answers ``Join``. ``learn(record)`` takes a claim into the table and says whether it is news."""
+    """Answers ``Join``. ``learn`` takes a claim into the table and says whether it is news."""
 
     def __init__(
         self,
@@ -30,12 +33,14 @@ class Admission:
         table: MemberTable,
         forgotten: Forgotten,
         news: News,
-        learn: Callable[[MemberRecord], bool],
+        incoming: Incoming,
+        learn: _Learn,
     ) -> None:
         self._ctx = ctx
         self._table = table
         self._forgotten = forgotten
         self._news = news
+        self._incoming = incoming
         self._learn = learn
         self._waiting: dict[str, MemberRecord] = {}
         self.deadline = inf
@@ -45,9 +50,12 @@ class Admission:
         """Somebody wants in, or looks for those it lost."""
         record = message.record
         self._ctx.count("joins")
+        # It may have left a moment ago and be back: believed later, its farewell would count for its new life.
+        for claim, sender in self._incoming.take(record.name):
+            self._learn(claim, sender, flooded=True)
         held = self._table.members.get(record.name)
         if held is not None and held.status < DEAD:
-            if self._learn(record):
+            if self._learn(record, record.name, flooded=False):
                 self._news.publish(record.name)
         elif self._may_enter(record):
             self._waiting[record.name] = record
@@ -70,7 +78,7 @@ class Admission:
         self._waiting.clear()
         self._news.flood(records)
         for record in records:
-            self._learn(record)
+            self._learn(record, record.name, flooded=False)
         if len(records) > 1:
             # Their tables lack those that came after them.
             for record in records:

@@ -86,7 +86,9 @@ class Membership:
         self.suspicion_version = 0
         """Rises when somebody becomes suspect or is cleared."""
         self._forgotten = Forgotten()
-        self._admission = Admission(ctx, self._table, self._forgotten, self._news, self._learn_from)
+        self._admission = Admission(
+            ctx, self._table, self._forgotten, self._news, self._incoming, self._learn
+        )
         self._suspicions = Suspicions(ctx)
         self._prober = Prober(ctx, self._table, self.health, self._is_reachable, self._accuse)
         self._joining = Joining(ctx, self._table, self._is_reachable)
@@ -380,9 +382,6 @@ class Membership:
         if record.status == SUSPECT:
             self._suspect(held, {sender} if flooded else set())
         return record.status != SUSPECT
-
-    def _learn_from(self, joiner: MemberRecord) -> bool:
-        return self._learn(joiner, joiner.name, flooded=False)
 
     def _meet(self, record: MemberRecord, sender: str, *, quiet: bool) -> bool:
         """A name that is not in the table."""

@@ -44,6 +44,11 @@ class Incoming:
             self._waiting[record.name] = (due, record, sender)
             self.deadline = min(self.deadline, due)
 
+    def take(self, name: str) -> list[tuple[MemberRecord, str]]:
+        """The claim about this name, if there is one, to believe at once."""
+        waiting = self._waiting.pop(name, None)
+        return [] if waiting is None else [waiting[1:]]
+
     def due(self) -> list[tuple[MemberRecord, str]]:
         """Claims to believe now, and who makes them."""
         now = self._ctx.now.mono
