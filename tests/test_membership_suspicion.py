@@ -193,3 +193,15 @@ def test_one_that_left_and_is_back_at_once_without_its_memory_is_told_of_its_far
     told = [m for _, m, targets in sent if (back.host, back.port) in targets for m in m.records]
     assert [(m.incarnation, m.status) for m in told if m.name == "a"] == [(1, LEFT)]
     assert lone.membership.members["a"].status == LEFT
+
+
+def test_a_farewell_that_overtakes_the_return_is_told_to_who_is_back():
+    lone = Lone(probe_interval=60_000)
+    back = MemberRecord("a", "here", "10.0.0.2", 7000, "", 1, ALIVE)
+    lone.tell(Members("b", [back]))
+    assert lone.membership.members["a"].address == (back.host, back.port)
+    lone.tell(Members("b", [record("a", 1, LEFT)]))
+    sent = lone.run(TAKE_IN + 0.01)
+
+    told = [m for _, m, targets in sent if (back.host, back.port) in targets for m in m.records]
+    assert [(m.name, m.incarnation, m.status) for m in told] == [("a", 1, LEFT)]

@@ -367,8 +367,9 @@ class Membership:
             self._standing.note_conflict(record, held.record())
         if rank(record) <= rank(held):
             return False
-        if held.address != (record.host, record.port) and held.status < DEAD and not flooded:
-            # Moved, or two processes with one name: whoever is at the old address must know.
+        elsewhere = held.status < DEAD and held.address != (record.host, record.port)
+        if elsewhere and (record.status >= DEAD or not flooded):
+            # Back after a farewell, moved, or two processes with one name: who is at our address must know.
             self._ctx.send((held.address,), self._direct([record]))
         asked = not flooded and held.status < DEAD and self.reachable(held.region)
         if record.status == DEAD and asked:
