@@ -84,9 +84,10 @@ async def operate(settings: Settings, stopping: asyncio.Event) -> int:
         )
         agents = await undo.enter_async_context(AgentsApi(before_write=guard))
         context = Context(settings, kube, agents, Events(kube, instance=settings.pod), metrics)
+        # Before it is there: told to end in the very moment it is granted, this replica must not keep it.
+        undo.push_async_callback(leadership.release)
         if not await _first(leadership.acquire(), stopping):
             return 0
-        undo.push_async_callback(leadership.release)
         metrics.leading.set(1)
         lost = await _lead(context, leadership, stopping)
         metrics.leading.set(0)
