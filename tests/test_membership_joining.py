@@ -157,13 +157,13 @@ def test_an_agent_that_lost_its_journal_rises_above_the_incarnation_it_died_in()
     world = World(7)
     made = world.populate({"us-east": 20})
     world.run(1.0)
+    world.crash("us-east-4")
     dead = MemberRecord("us-east-4", "us-east", "10.9.9.9", 1, "", 6, DEAD)
     for agent in made:
         if agent.name != "us-east-4":
             agent.receive(Members("us-east-1", [dead]), 2)
             world._carry_out(agent)
     world.run(0.1)
-    world.crash("us-east-4")
     again = world.add("us-east-4", "us-east", seeds=[made[0].address], address=("10.1.1.1", 9000))
 
     world.run_until(all_know(world, 20), 1.0)
