@@ -32,7 +32,7 @@ UPLINK: Final = 64
 CROSSLINK: Final = 65
 
 SUSPECT: Final = 1
-TREE_LAG: Final = 0.015
+TREE_LAG: Final = 0.025
 """Seconds by which each further tree follows the one before: it makes up for losses, and would otherwise
 compete with the first for the same processors and links."""
 LAGGING_LIMIT: Final = 256
