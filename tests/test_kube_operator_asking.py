@@ -7,7 +7,7 @@ import base64
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,10 @@ from kube_operator_agents import SETTLED, addresses, operating, rests, stands
 from kube_operator_program import by_way_of, program
 from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
 from kube_proxy import proxying
-from podlet import Podlet, need_addresses
+from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
-
-
-@pytest.fixture
-def podlet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Podlet]:
-    try:
-        need_addresses()
-    except LookupError as missing:
-        pytest.skip(f"NOT TESTED with agents in pods: {missing}")
-    with Podlet(cluster, namespace, tmp_path) as running:
-        yield running
 
 
 async def test_an_agent_that_starts_again_is_asked_for_its_keys_and_brought_in_step(

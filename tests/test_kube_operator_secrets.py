@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,23 +9,12 @@ import pytest
 from gossipswarm_operator.agent_documents import AgentError, AgentRefused
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
 from gossipswarm_operator.client import SECRETS, KubeClient
-from kube import Cluster
 from kube_operator_agents import SETTLED, addresses, operating, stands
 from kube_operator_runs import cluster_admin, operator_account, swarm, until
-from podlet import Podlet, need_addresses
+from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
-
-
-@pytest.fixture
-def podlet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Podlet]:
-    try:
-        need_addresses()
-    except LookupError as missing:
-        pytest.skip(f"NOT TESTED with agents in pods: {missing}")
-    with Podlet(cluster, namespace, tmp_path) as running:
-        yield running
 
 
 async def test_a_deleted_secret_of_tokens_is_made_anew_and_the_old_ones_are_worth_nothing(

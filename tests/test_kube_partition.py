@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,26 +29,16 @@ from gossipswarm_operator.partition.reconciler import Reconciler
 from gossipswarm_operator.queue import Queue
 from gossipswarm_operator.reconcile import SwarmReconciler
 from kube import Cluster
+from kube_operator_agents import addresses, stands
 from kube_operator_program import program
 from kube_operator_runs import IMAGE, cluster_admin, condition, operator_account, swarm, until
-from podlet import Podlet, need_addresses
-from test_kube_operator_agents import addresses, stands
+from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
 
 REGIONS = [{"name": "us-east"}, {"name": "us-west"}]
 SETTLED = {"Ready": "True", "Converged": "True", "Progressing": "False"}
-
-
-@pytest.fixture
-def podlet(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Podlet]:
-    try:
-        need_addresses()
-    except LookupError as missing:
-        pytest.skip(f"NOT TESTED with agents in pods: {missing}")
-    with Podlet(cluster, namespace, tmp_path) as running:
-        yield running
 
 
 @contextlib.asynccontextmanager
