@@ -12,9 +12,9 @@ from pathlib import Path
 
 from gossipswarm_agent.api.server import Server, serve
 from gossipswarm_agent.listening import (
-    RELOAD_SECONDS,
     Failure,
     Stamps,
+    changes,
     follow_certificate,
     listen,
     listen_locally,
@@ -78,13 +78,12 @@ async def _serve(options: Options, path: Path | None) -> None:
 async def _follow(path: Path | None, options: Options, agent: Agent, server: Server) -> None:
     """Take seeds, declared members and tokens over whenever the files change that they stand in."""
     known, tokens = options, agent.config.tokens
-    seen = _look(path, known)
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        latest_seen = _look(path, known)
-        if latest_seen == seen:
-            continue
-        seen = latest_seen
+
+    def look() -> Stamps:
+        # By the options in force: they say in which files tokens and the cut stand.
+        return stamps((path, known.read_token_file, known.write_token_file, known.cut_file))
+
+    async for _ in changes(look):
         try:
             latest, _ = configuration.load(sys.argv[1:], os.environ)
             seeds = configuration.parse_seeds(latest.seeds)
@@ -105,7 +104,3 @@ async def _follow(path: Path | None, options: Options, agent: Agent, server: Ser
             server.set_tokens(renewed)
             _log.info("tokens as configured")
         known, tokens = latest, renewed
-
-
-def _look(path: Path | None, options: Options) -> Stamps:
-    return stamps((path, options.read_token_file, options.write_token_file, options.cut_file))

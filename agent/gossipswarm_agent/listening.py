@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -69,13 +69,7 @@ async def follow_certificate(context: ssl.SSLContext | None, options: Options) -
     if context is None or options.tls_certificate is None:
         return
     files = (options.tls_certificate, options.tls_key)
-    seen = stamps(files)
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        latest = stamps(files)
-        if latest == seen:
-            continue
-        seen = latest
+    async for _ in changes(lambda: stamps(files)):
         try:
             tls(options)  # half of a pair that does not fit must not get into the context in use
             context.load_cert_chain(options.tls_certificate, options.tls_key)
@@ -83,6 +77,17 @@ async def follow_certificate(context: ssl.SSLContext | None, options: Options) -
             _log.error("the changed certificate is of no use", extra={"error": str(error)})
         else:
             _log.info("certificate as configured")
+
+
+async def changes(look: Callable[[], Stamps]) -> AsyncIterator[None]:
+    """Yield whenever what is looked at is another than the last time."""
+    seen = look()
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        latest = look()
+        if latest != seen:
+            seen = latest
+            yield
 
 
 def stamps(files: Iterable[Path | str | None]) -> Stamps:

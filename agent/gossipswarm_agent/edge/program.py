@@ -12,7 +12,7 @@ from gossipswarm_agent.edge.config import edge_config
 from gossipswarm_agent.edge.edge import Edge
 from gossipswarm_agent.edge.serving import table
 from gossipswarm_agent.listening import (
-    RELOAD_SECONDS,
+    changes,
     follow_certificate,
     listen,
     listen_locally,
@@ -65,13 +65,7 @@ async def run_edge(options: Options) -> None:
 async def _follow_tokens(options: Options, server: Server) -> None:
     """Ask callers for other tokens whenever the files change that they stand in."""
     files = (options.read_token_file, options.write_token_file)
-    seen = stamps(files)
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        latest = stamps(files)
-        if latest == seen:
-            continue
-        seen = latest
+    async for _ in changes(lambda: stamps(files)):
         try:
             server.set_tokens(read_tokens(options))
         except ConfigError as error:
