@@ -50,7 +50,6 @@ DRAINED_ANNOTATION: Final = f"{GROUP}/drained-until"
 """On a pod that is to go: until when its agent takes no writes, others holding all of its own, RFC 3339."""
 HOOKS_ANNOTATION: Final = f"{GROUP}/hooks"
 """On agents' pods: hash of the hooks that they started with."""
-"""On agents' pods: hash of the certificate that they started with."""
 
 INJECT_LABEL: Final = f"{GROUP}/inject"
 """On a pod: the swarm whose sidecar it asks for."""

@@ -390,9 +390,8 @@ class Membership:
         if record.incarnation <= lost:
             self._ctx.count("ghosts_refused")
             if record.status < DEAD and self._forgotten.may_tell(record.name, self._ctx.now.mono):
-                fate = replace(
-                    record, incarnation=lost, status=DEAD
-                )  # should it live, it can say so
+                # Should it live, it can say so.
+                fate = replace(record, incarnation=lost, status=DEAD)
                 self._ctx.send(((record.host, record.port),), self._direct([fate]))
             return False
         if record.status >= DEAD and record.name not in (self.declared or (record.name,)):
