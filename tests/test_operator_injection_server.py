@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -94,6 +95,20 @@ async def test_a_pod_gets_its_patch():
         assert patch[-1]["path"] == "/spec/initContainers"
         text = asked.metrics.text().decode()
         assert 'gossipswarm_operator_reviewed_pods_total{outcome="injected"} 1.0' in text
+
+
+async def test_it_listens_on_every_address_with_one_port():
+    async with running() as asked:
+        for host in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+            _, writer = await asyncio.open_connection(host, asked.port)
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_port_that_is_taken_is_an_error():
+    async with running() as asked:
+        with pytest.raises(OSError, match="in use"):
+            await WebhookServer(Injector(asked.kube, IMAGE), asked.metrics).start(asked.port)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

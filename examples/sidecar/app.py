@@ -118,8 +118,9 @@ def main() -> None:
     """Serve until killed."""
     files = [Flags(Path(path)) for path in os.environ["FLAGS"].split(",")]
     shop = Shop(int(os.environ.get("PORT", "8080")), files)
-    threading.Thread(target=shop.keep_looking, daemon=True).start()
+    # Before there is another thread: two that print at once share their lines.
     print(f"listening on {shop.server_port}", flush=True)
+    threading.Thread(target=shop.keep_looking, daemon=True).start()
     shop.serve_forever()
 
 

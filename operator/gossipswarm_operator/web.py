@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from aiohttp import web
 
 from gossipswarm_operator.metrics import Metrics
+
+
+def bind(port: int) -> socket.socket:
+    """A socket that listens on every address, of IPv4 and IPv6 alike, with one port; any that is free where it is 0. Raises
+    OSError if the port is taken.
+    """
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=both)
 
 
 async def serve(
@@ -33,11 +43,8 @@ async def serve(
     application.router.add_get("/healthz", healthy)
     application.router.add_get("/readyz", prepared)
     application.router.add_get("/metrics", measured)
+    listening = bind(port)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, port=port).start()
-    except OSError:
-        await runner.cleanup()
-        raise
+    await web.SockSite(runner, listening).start()
     return runner

@@ -7,6 +7,7 @@ supervisor dies, the kernel closes its end and the worker leaves by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -114,9 +115,11 @@ class Worker:
                     future.set_exception(LocalError.from_dict(answer["error"]))
                 else:
                     future.set_result(answer.get("result"))
-        except (OSError, ValueError, KeyError) as error:
+        except OSError:
+            pass  # it died before it read a request: the kernel calls that a reset
+        except (ValueError, KeyError) as error:
             _log.error("%s speaks no protocol of ours: %r", self.name, error)
-            self._process.kill()
+            self.kill()
         finally:
             self._writer.close()
             await self._await_exit()
@@ -153,7 +156,9 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL."""
         if self._process.returncode is None:
-            self._process.kill()
+            # Process.kill looks first whether it is dead, and so takes its exit status from asyncio's watcher.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Let it end in order, or else insist; returns when the process is gone."""

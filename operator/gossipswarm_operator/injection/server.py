@@ -28,6 +28,7 @@ from gossipswarm_operator.injection.decision import (
 )
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.model import InvalidSpec, Swarm, parse
+from gossipswarm_operator.web import bind
 
 PATH: Final = "/inject"
 BODY_LIMIT: Final = 8 << 20
@@ -104,16 +105,13 @@ class WebhookServer:
 
     async def start(self, port: int) -> int:
         """Listen on every address; the port, where 0 was any. Raises OSError if it is taken."""
+        listening = bind(port)
         application = web.Application(client_max_size=BODY_LIMIT)
         application.router.add_post(PATH, self._review)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=ANSWER_SECONDS)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, port=port, ssl_context=self._context).start()
-        except OSError:
-            await self.close()
-            raise
-        return int(self._runner.addresses[0][1])
+        await web.SockSite(self._runner, listening, ssl_context=self._context).start()
+        return int(listening.getsockname()[1])
 
     async def close(self) -> None:
         """Listen no more; questions that are under way are answered."""
