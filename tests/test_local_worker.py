@@ -28,7 +28,7 @@ def dead(pid):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-async def test_one_that_dies_with_a_request_unread_was_killed_by_what_killed_it(worker):
+async def test_one_that_dies_with_a_request_unread_was_killed_by_what_killed_it(worker, caplog):
     os.kill(worker.pid, signal.SIGSTOP)
     request = asyncio.create_task(worker.request("status"))
     await asyncio.sleep(0)
@@ -36,11 +36,12 @@ async def test_one_that_dies_with_a_request_unread_was_killed_by_what_killed_it(
     with pytest.raises(WorkerGone):
         await request
     assert worker.exit_text == "killed by SIGKILL"
+    assert "no protocol" not in caplog.text
 
 
 async def test_one_that_is_killed_twice_was_killed_all_the_same(worker):
     os.kill(worker.pid, signal.SIGKILL)
-    await asyncio.to_thread(dead, worker.pid)
+    dead(worker.pid)
     worker.kill()
     await worker.closed.wait()
     assert worker.exit_text == "killed by SIGKILL"
