@@ -60,8 +60,8 @@ images: ## Build OPERATOR_IMAGE and AGENT_IMAGE, FROM BASE_IMAGE if it is set, w
 	$(DOCKER_BUILD) -f Containerfile --target operator -t $(OPERATOR_IMAGE) $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) .
 	$(DOCKER_BUILD) -f Containerfile --target agent -t $(AGENT_IMAGE) $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) .
 
-e2e-smoke: $(STAMP) ## Install, use, upgrade and remove everything on the cluster E2E_CONTEXT; see e2e/settings.py
-	@$(BIN)/python -m e2e.smoke
+e2e-smoke: $(STAMP) ## Install, use, cut, heal, upgrade and remove everything once, on a kind cluster, its own or E2E_CONTEXT
+	@$(BIN)/python -m pytest e2e/smoke.py --capture=no
 
 e2e: $(STAMP) ## Every story on a kind cluster, its own or E2E_CONTEXT; what failed is laid out in e2e/failures
 	@$(BIN)/python -m pytest e2e

@@ -11,10 +11,13 @@ from e2e.settings import Settings, from_environment
 NAME: Final = "gossipswarm-e2e"
 MAKE_SECONDS: Final = 600.0
 """The first time the node's image is pulled."""
+CONFIG: Final = str(ROOT / "e2e" / "kind.yaml")
 
 
 def provide(environment: Mapping[str, str]) -> tuple[Settings, bool]:
     """Settings of the cluster that is named, or of our own; and whether that was made here and now.
+
+    ``E2E_NODE_IMAGE`` and ``E2E_KIND_CONFIG`` say what it is made of, where that is not kind's own choice and ``kind.yaml``.
 
     Raises:
         Refused: the environment contradicts itself, or there is no kind.
@@ -24,16 +27,21 @@ def provide(environment: Mapping[str, str]) -> tuple[Settings, bool]:
         return from_environment(environment), False
     ours = {**environment, "E2E_CONTEXT": f"kind-{NAME}", "E2E_KIND": NAME}
     settings = from_environment(ours)
-    kind = program("kind")
-    if NAME in run([kind, "get", "clusters"]).split():
+    kind, kubectl = program("kind"), program("kubectl")
+    current = run([kubectl, "config", "view", "--output", "jsonpath={.current-context}"])
+    made = NAME not in run([kind, "get", "clusters"]).split()
+    if made:
+        command = [kind, "create", "cluster", "--name", NAME, "--wait", "3m"]
+        command += ["--config", environment.get("E2E_KIND_CONFIG") or CONFIG]
+        if environment.get("E2E_NODE_IMAGE"):
+            command += ["--image", environment["E2E_NODE_IMAGE"]]
+        run(command, seconds=MAKE_SECONDS)
+    else:
         run([kind, "export", "kubeconfig", "--name", NAME])
-        return settings, False
-    config = str(ROOT / "e2e" / "kind.yaml")
-    run(
-        [kind, "create", "cluster", "--name", NAME, "--config", config, "--wait", "3m"],
-        seconds=MAKE_SECONDS,
-    )
-    return settings, True
+    if current:
+        # kind has made its own context the current one: that is for its user to do.
+        run([kubectl, "config", "use-context", current])
+    return settings, made
 
 
 def remove() -> None:

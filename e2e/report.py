@@ -45,6 +45,7 @@ class Report:
     def markdown(self) -> str:
         """The page."""
         steps = [(what, f"{seconds:.1f} s") for what, seconds in self.seconds.items()]
+        steps.append(("all of it", f"{sum(self.seconds.values()):.1f} s"))
         machine = [(MACHINE_NAMES[name], value) for name, value in facts().items()]
         machine.append(
             ("load average", f"{self._load:.1f} at the start, {os.getloadavg()[2]:.1f} at the end")
@@ -55,7 +56,7 @@ class Report:
             Table(("step", "time"), steps).markdown(),
             Table(("during the upgrades", ""), self.rows).markdown(),
             Table(("cluster", ""), [*self.cluster, *machine]).markdown(),
-            "Repeat it with `make e2e-smoke E2E_CONTEXT=kind-NAME E2E_KIND=NAME`.",
+            "Repeat it with `make e2e-smoke E2E_RESULTS=docs/results`.",
         ]
         return "\n\n".join(parts) + "\n"
 

@@ -1,9 +1,10 @@
-"""What the smoke test is told by its environment. Nothing is guessed: a cluster is named, or it is left alone."""
+"""What the tests are told by their environment. Nothing is guessed: a cluster is named, or it is left alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class Refused(Exception):
@@ -28,6 +29,8 @@ class Settings:
     """What agents are upgraded to."""
     storage_class: str | None
     """Of the agents' volumes; None is the cluster's default."""
+    results: Path | None
+    """Folder for what the smoke test measured; None keeps it to the terminal."""
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -68,4 +71,5 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         agent_image=images["AGENT_IMAGE"],
         next_agent_image=images["NEXT_AGENT_IMAGE"],
         storage_class=environment.get("E2E_STORAGE_CLASS") or None,
+        results=Path(environment["E2E_RESULTS"]) if environment.get("E2E_RESULTS") else None,
     )

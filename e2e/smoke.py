@@ -1,25 +1,28 @@
-"""The smoke test: ``make e2e-smoke E2E_CONTEXT=kind-NAME E2E_KIND=NAME``.
+"""The smoke test: everything that a user does, once, from installing to removing. ``make e2e-smoke``.
 
-Exit codes: 0 all went well, 1 something did not, 2 it was not allowed to, or could not, run.
+It has a cluster without GossipSwarm for itself, so ``make e2e`` does not collect it. On a cluster that was named a failure leaves
+everything as it is, to be looked at.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import Any, Final
 
-from e2e import images
+import pytest
+
+from e2e import evidence, images
 from e2e.cluster import ROOT, Cluster, Failed, until
 from e2e.cut import Cut
 from e2e.installation import SYSTEM, Installation, reference
 from e2e.report import Report
 from e2e.rollout import Watcher
-from e2e.settings import Refused, Settings, from_environment
+from e2e.settings import Refused, Settings
 from e2e.swarm import REGIONS, Swarm
 from e2e.traffic import COUNTER, Traffic
 from gossipctl.backend import Agent
+from gossipctl.failures import CommandFailed
+from gossipswarm_client.errors import GossipSwarmError
 
 NAMESPACE: Final = "gossipswarm-smoke"
 SWARM: Final = "quickstart"
@@ -229,22 +232,17 @@ class Smoke:
         self.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
 
 
-def main() -> int:
-    """Run it, print and write what it measured."""
+def test_everything_that_a_user_does(settings: Settings) -> None:
+    evidence.forget()
+    smoke = Smoke(settings)
     try:
-        smoke = Smoke(from_environment(os.environ))
         smoke.run()
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
-    except Failed as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        print("everything is left as it is, to be looked at", file=sys.stderr)
-        return 1
+    except Refused as refused:
+        pytest.exit(f"refused: {refused}", returncode=2)
+    except (Failed, GossipSwarmError, CommandFailed) as failed:
+        folder = evidence.gather(smoke.cluster, NAMESPACE, "smoke", str(failed))
+        print(f"what there is to know about it: {folder}")
+        raise
     print(smoke.report.markdown())
-    smoke.report.write(ROOT / "docs" / "results")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if settings.results is not None:
+        smoke.report.write(settings.results)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from e2e.own_cluster import provide
 from e2e.rollout import Rollout
@@ -46,6 +48,31 @@ def test_a_cluster_of_the_suites_own_takes_kind(monkeypatch):
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     with pytest.raises(Refused, match="kind is neither in KUBEBUILDER_ASSETS nor on PATH"):
         provide({})
+
+
+@pytest.mark.parametrize(("there", "made"), [("another", True), ("gossipswarm-e2e", False)])
+def test_a_cluster_of_the_suites_own_is_of_the_given_image_and_no_current_context_changes(
+    monkeypatch, tmp_path, there, made
+):
+    pretend(tmp_path, "kind", f'case "$*" in "get clusters") echo {there};; esac')
+    pretend(tmp_path, "kubectl", 'case "$*" in "config view"*) echo -n mine;; esac')
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+
+    settings, is_new = provide({"E2E_NODE_IMAGE": "node:1", "E2E_KIND_CONFIG": "kind.yaml"})
+
+    assert (settings.context, settings.kind) == ("kind-gossipswarm-e2e", "gossipswarm-e2e")
+    assert is_new is made
+    calls = (tmp_path / "calls").read_text("utf-8").splitlines()
+    created = [call for call in calls if call.startswith("kind create cluster")]
+    assert len(created) == made
+    assert all("--config kind.yaml --image node:1" in call for call in created)
+    assert calls[-1] == "kubectl config use-context mine"
+
+
+def pretend(folder: Path, program: str, script: str) -> None:
+    file = folder / program
+    file.write_text(f'#!/bin/sh\necho "{program} $*" >> {folder}/calls\n{script}\n', "utf-8")
+    file.chmod(0o755)
 
 
 def _pods(**regions: str) -> list[dict]:
