@@ -8,8 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +19,19 @@ from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.project import following
 from gossipswarm_agent.project.projections import parse_projections
 from gossipswarm_agent.project.receipts import Receipt
-from gossipswarm_agent.project.reloading import Attempt, Reloader
-from gossipswarm_agent.runtime.agent import Agent
 from loopback import until
-from test_project_reloading import application
+from projecting import (
+    contents,
+    document,
+    metric,
+    projected,
+    projected_file,
+    projecting,
+    receipt_of,
+    shows,
+)
 
-
-def projected(path: Path, prefix: str = "app", **more: Any) -> dict[str, Any]:
-    return {"prefix": prefix, "path": str(path), **more}
-
-
-@asynccontextmanager
-async def projecting(
-    *entries: dict[str, Any], name: str = "one", **others: Any
-) -> AsyncIterator[Agent]:
-    config = config_of(
-        name, project=parse_projections(entries), declared={name: "us-east"}, **others
-    )
-    async with running(config) as agent:
-        yield agent
-
-
-def document(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def contents(path: Path) -> bytes:
-    return path.read_bytes()
+__all__ = ["projected_file"]  # fixture
 
 
 def overwrite(path: Path) -> None:
@@ -56,33 +40,6 @@ def overwrite(path: Path) -> None:
 
 def remove(path: Path) -> None:
     path.unlink()
-
-
-def shows(path: Path, value: Any) -> bool:
-    return path.exists() and document(path) == value
-
-
-def receipt_of(agent: Agent) -> Receipt:
-    (receipt,) = agent.projector.receipts
-    return receipt
-
-
-def metric(agent: Agent, name: str, **labels: str) -> float | None:
-    """A sample of the first projection."""
-    path = agent.config.project[0].path
-    for family in agent.metrics.collect():
-        for sample in family.samples:
-            if sample.name == f"gossipswarm_projection_{name}" and sample.labels == {
-                "path": path,
-                **labels,
-            }:
-                return float(sample.value)
-    return None
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "app.json"
 
 
 # --- following ------------------------------------------------------------------------------------
@@ -376,98 +333,6 @@ async def test_a_fault_of_ours_is_logged_and_does_not_end_the_others(
         await agent.write(put("one.x", 2))
         await until(lambda: shows(one, {"x": 2}))
     assert any(record.exc_info for record in caplog.records if record.message == "cannot project")
-
-
-# --- the application ------------------------------------------------------------------------------
-
-
-async def test_the_application_is_signalled_after_the_file_has_changed(tmp_path: Path) -> None:
-    file = tmp_path / "app.json"
-    async with application(tmp_path) as app:
-        reload = {"signal": "HUP", "process": str(app.pid_file)}
-        async with projecting(projected(file, reload=reload)) as agent:
-            assert await app.line() == "signal SIGHUP"
-            await agent.write(put("app.x", 1))
-            assert await app.line() == "signal SIGHUP"
-            assert document(file) == {"x": 1}
-            await until(lambda: receipt_of(agent).applied)
-            assert metric(agent, "reloads_total", result="signalled") == 2
-
-
-async def test_the_receipt_waits_for_the_application_to_say_yes(tmp_path: Path) -> None:
-    file = tmp_path / "app.json"
-    async with (
-        application(tmp_path, 503, 503, 200) as app,
-        projecting(projected(file, reload={"http": app.url})) as agent,
-    ):
-        await until(lambda: agent.ready)
-        first = json.loads((await app.line()).split(" ", 2)[2])
-        assert first == {
-            "path": str(file),
-            "prefix": "app",
-            "version": 0,
-            "etag": "",
-            "dot": "",
-        }
-        assert not receipt_of(agent).applied
-        await until(lambda: receipt_of(agent).applied)
-        told = receipt_of(agent).told
-        assert told is not None
-        assert (told.result, told.detail) == ("acknowledged", f"{app.url} answered 200")
-        assert metric(agent, "reloads_total", result="failed") == 2
-        [result] = await agent.write(put("app.x", 1))
-        for _ in range(2):
-            await app.line()
-        news = json.loads((await app.line()).split(" ", 2)[2])
-        assert (news["version"], news["dot"]) == (result.version, result.dot)
-
-
-async def test_a_fault_of_ours_in_telling_is_logged_and_tried_again(
-    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    faults = [TypeError("a bug")]
-
-    async def attempt(_: Reloader, news: dict[str, Any]) -> Attempt:
-        if faults:
-            raise faults.pop()
-        return Attempt("acknowledged", str(news["version"]))
-
-    monkeypatch.setattr(Reloader, "attempt", attempt)
-    async with projecting(projected(file, reload={"http": "http://127.0.0.1:1/"})) as agent:
-        await until(lambda: receipt_of(agent).applied)
-        assert metric(agent, "reloads_total", result="failed") == 1
-    assert any(record.exc_info for record in caplog.records)
-
-
-async def test_files_go_on_changing_while_the_application_does_not_answer(file: Path) -> None:
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/reload"
-    async with projecting(projected(file, reload={"http": url})) as agent:
-        for number in range(3):
-            await agent.write(put("app.x", number))
-            await until(lambda number=number: shows(file, {"x": number}))
-        assert not receipt_of(agent).applied
-    server.close()
-
-
-async def test_an_application_is_asked_again_after_a_restart_of_the_agent(tmp_path: Path) -> None:
-    file, data = tmp_path / "app.json", tmp_path / "data"
-    async with projecting(projected(file), data_dir=data) as agent:
-        await agent.write(put("app.x", 1))
-        await until(lambda: shows(file, {"x": 1}))
-    async with (
-        application(tmp_path) as app,
-        projecting(projected(file, reload={"http": app.url}), data_dir=data) as agent,
-    ):
-        assert (await app.line()).startswith("post /reload")
-        await until(lambda: receipt_of(agent).applied)
-        assert metric(agent, "writes_total") == 0
 
 
 # --- receipts -------------------------------------------------------------------------------------
