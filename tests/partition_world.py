@@ -7,248 +7,30 @@ Flows that were open before a policy last until their agent gives them up, as on
 from __future__ import annotations
 
 import base64
-import copy
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from gossipswarm_operator import builders, model, names
-from gossipswarm_operator.agent_documents import (
-    CUT_BY,
-    AgentAddress,
-    AgentInfo,
-    AgentUnreachable,
-    Cut,
-    Flow,
-    Flows,
-    Journal,
-    Partition,
-)
 from gossipswarm_operator.builders import Facts, RegionFacts
-from gossipswarm_operator.client import Object, Resource
-from gossipswarm_operator.conditions import find, timestamp
+from gossipswarm_operator.client import Object
+from gossipswarm_operator.conditions import find
 from gossipswarm_operator.drift import stamped
-from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.partition.actions import Action
 from gossipswarm_operator.partition.model import InvalidPartition, parse
 from gossipswarm_operator.partition.reconciler import Reconciler
-from gossipswarm_operator.partition.severing import combined, pair
+from gossipswarm_operator.partition.severing import combined
 from operator_world import IMAGE, START, swarm_source
+from partition_agents import PORT, Agent, Agents
+from partition_server import NAMESPACE, Server
 from policy_semantics import passes
 
-NAMESPACE = "prod"
 KEY = (NAMESPACE, "demo")
-PORT = 7600
 
 
 class OperatorStopped(Exception):
     """The operator was made to stop here."""
-
-
-class Api:
-    """Calls of an API server, as ``KubeClient`` has them."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.refused: dict[tuple[str, str], ApiError] = {}
-        """By verb and plural: what is answered."""
-        self.writes: list[str] = []
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        return copy.deepcopy(self._world.objects.get((resource.kind, name)))
-
-    async def list_all(
-        self, resource: Resource, namespace: str, *, labels: str | None = None
-    ) -> list[Object]:
-        wanted = dict(part.split("=") for part in labels.split(",")) if labels else {}
-        return [
-            copy.deepcopy(found)
-            for (kind, _), found in sorted(self._world.objects.items())
-            if kind == resource.kind
-            and wanted.items() <= (found["metadata"].get("labels") or {}).items()
-        ]
-
-    async def apply(self, body: Object) -> Object:
-        self._write("apply", body["kind"], body["metadata"]["name"])
-        return copy.deepcopy(self._world.put(body))
-
-    async def merge(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        patch: Mapping[str, Any],
-        *,
-        subresource: str = "",
-    ) -> Object:
-        self._write("patch", resource.kind, name)
-        found = self._world.objects.get((resource.kind, name))
-        if found is None:
-            raise ApiError(404, "NotFound", name)
-        asked = dict(patch.get("metadata") or {})
-        version = asked.pop("resourceVersion", found["metadata"]["resourceVersion"])
-        if version != found["metadata"]["resourceVersion"]:
-            raise ApiError(409, "Conflict", name)
-        if subresource == "status":
-            _merge(found.setdefault("status", {}), patch["status"])
-        else:
-            _merge(found["metadata"], asked)
-        self._world.version(found)
-        self._world.collect(resource.kind, name)
-        return copy.deepcopy(found)
-
-    async def patch_status(
-        self, resource: Resource, namespace: str, name: str, status: Mapping[str, Any]
-    ) -> Object:
-        return await self.merge(resource, namespace, name, {"status": status}, subresource="status")
-
-    async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None
-    ) -> bool:
-        self._write("delete", resource.kind, name)
-        return self._world.delete(resource.kind, name)
-
-    def _write(self, verb: str, kind: str, name: str) -> None:
-        if (verb, kind) in self.refused:
-            raise self.refused[verb, kind]
-        self.writes.append(f"{verb} {kind} {name}")
-
-
-def _merge(held: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    for name, value in patch.items():
-        if value is None:
-            held.pop(name, None)
-        elif isinstance(value, Mapping) and isinstance(held.get(name), dict):
-            _merge(held[name], value)
-        else:
-            held[name] = copy.deepcopy(value)
-
-
-class Agents:
-    """Calls of agents, as ``AgentsApi`` has them."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def _agent(self, address: AgentAddress) -> Agent:
-        agent = self._world.agents[address.name]
-        if agent.silent:
-            raise AgentUnreachable(address.name, "no answer in time")
-        return agent
-
-    async def info(self, address: AgentAddress) -> AgentInfo:
-        return self._agent(address).info()
-
-    async def partition(self, address: AgentAddress) -> Partition:
-        return self._agent(address).view()
-
-    async def drop(
-        self, address: AgentAddress, regions: Sequence[str], seconds: float | None
-    ) -> None:
-        agent = self._agent(address)
-        until = None if seconds is None else self._world.now + timedelta(seconds=seconds)
-        agent.drops, agent.drops_until = frozenset(regions), until
-        agent.cut_by = CUT_BY if regions else None
-
-    async def reset_peers(self, address: AgentAddress) -> int:
-        agent = self._agent(address)
-        self._world.flows = {
-            flow for flow in self._world.flows if agent.name not in (flow[0], flow[1])
-        }
-        self._world.talk()
-        return 0
-
-    async def probe(self, address: AgentAddress, target: str) -> Flows:
-        source = self._agent(address)
-        host = target.rpartition(":")[0]
-        other = next(a for a in self._world.agents.values() if a.address == host)
-        dropped = source.drops_frames_of(other) or other.drops_frames_of(source)
-        fresh = not dropped and self._world.passes(source, other)
-        live = not dropped and (fresh or (source.name, other.name) in self._world.flows)
-        return Flows(
-            [Flow("udp", "fresh", fresh), Flow("tcp", "fresh", fresh), Flow("udp", "live", live)]
-        )
-
-
-class Agent:
-    """An agent of the swarm and its pod."""
-
-    def __init__(self, world: World, region: str, ordinal: int, number: int) -> None:
-        self.world = world
-        self.region = region
-        self.name = names.agent("demo", region, ordinal)
-        self.address = f"10.0.{number // 250}.{number % 250 + 1}"
-        self.started_at = timestamp(world.now)
-        self.silent = False
-        self.drops: frozenset[str] = frozenset()
-        self.drops_until: datetime | None = None
-        self.cut_by: str | None = None
-
-    def drops_frames_of(self, other: Agent) -> bool:
-        if self.drops_until is not None and self.drops_until <= self.world.now:
-            self.drops, self.drops_until, self.cut_by = frozenset(), None, None
-        return other.region in self.drops
-
-    def restart(self, cut: frozenset[str] = frozenset()) -> None:
-        """Start anew, born into a cut."""
-        self.world.seconds += 1
-        self.started_at = timestamp(self.world.now + timedelta(seconds=self.world.seconds))
-        self.drops, self.drops_until = cut, None
-        self.cut_by = "configuration" if cut else None
-
-    def deaf_to(self) -> set[str]:
-        """Regions of which it hears nobody."""
-        others = {a.region for a in self.world.agents.values()} - {self.region}
-        return {
-            region
-            for region in others
-            if not any(
-                self.world.talks(self, other)
-                for other in self.world.agents.values()
-                if other.region == region
-            )
-        }
-
-    def info(self) -> AgentInfo:
-        self.drops_frames_of(self)
-        return AgentInfo(
-            name=self.name,
-            region=self.region,
-            swarm="uid-demo",
-            ready=True,
-            state_hash="",
-            vector_hash="",
-            sequence=0,
-            leaves=0,
-            members_alive=1,
-            degraded=False,
-            settings_version=0,
-            version="1",
-            journal=Journal(0, None),
-            started_at=self.started_at,
-            groups=[],
-            cut_by=self.cut_by,
-        )
-
-    def view(self) -> Partition:
-        cuts = [Cut(*pair(self.region, other), "", 300.0) for other in sorted(self.deaf_to())]
-        return Partition("partitioned" if cuts else "healthy", [], cuts)
-
-    def pod(self) -> dict[str, Any]:
-        labels = {**names.agent_selector("demo", self.region), "app": "agent"}
-        ports = [
-            {"name": "gossip-udp", "containerPort": PORT, "protocol": "UDP"},
-            {"name": "gossip-tcp", "containerPort": PORT, "protocol": "TCP"},
-            {"name": "api", "containerPort": 7601, "protocol": "TCP"},
-        ]
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": self.name, "namespace": NAMESPACE, "labels": labels},
-            "spec": {"containers": [{"name": "agent", "ports": ports}]},
-            "status": {"podIP": self.address, "phase": "Running"},
-        }
 
 
 class World:
@@ -259,7 +41,8 @@ class World:
         self.seconds = 0
         self.enforces = enforces
         """The network heeds NetworkPolicies."""
-        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.api = Server(lambda: self.now)
+        self.objects = self.api.objects
         self.agents: dict[str, Agent] = {}
         self.flows: set[tuple[str, str]] = set()
         """Flows in use: who sends to whom."""
@@ -267,10 +50,9 @@ class World:
         self.actions: list[Action] = []
         self.stop_after: int | None = None
         """The operator stops after so many actions."""
-        self.api = Api(self)
-        self._versions = 0
         self._passing: dict[tuple[str, str], bool] = {}
         """Whether new flows pass, as long as no object changes."""
+        self._passing_at = 0
         self._operator = self._new_operator()
         self.put(swarm_source(regions=[{"name": region} for region in regions]))
         token = base64.b64encode(b"token").decode()
@@ -292,44 +74,14 @@ class World:
 
     def put(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object, or apply one."""
-        key = (body["kind"], body["metadata"]["name"])
-        held = self.objects.get(key)
-        found = copy.deepcopy(dict(body))
-        found["metadata"].setdefault("namespace", NAMESPACE)
-        if held is not None:
-            found["metadata"]["uid"] = held["metadata"]["uid"]
-        else:
-            found["metadata"].setdefault("uid", f"uid-{key[0]}-{key[1]}-{self._versions}")
-        self.objects[key] = found
-        self.version(found)
-        return found
+        return self.api.put(body)
 
     def version(self, found: dict[str, Any]) -> None:
-        self._versions += 1
-        self._passing.clear()
-        found["metadata"]["resourceVersion"] = str(self._versions)
+        """Somebody changed an object in place."""
+        self.api.version(found)
 
     def delete(self, kind: str, name: str) -> bool:
-        """As the API server does it: what has a finalizer stays, and is marked."""
-        found = self.objects.get((kind, name))
-        if found is None:
-            return False
-        found["metadata"].setdefault("deletionTimestamp", timestamp(self.now))
-        self._passing.clear()
-        self.collect(kind, name)
-        return True
-
-    def collect(self, kind: str, name: str) -> None:
-        """Take away what is deleted and has no finalizer, and what it owns."""
-        found = self.objects[kind, name]["metadata"]
-        if "deletionTimestamp" not in found or found.get("finalizers"):
-            return
-        del self.objects[kind, name]
-        self._passing.clear()
-        for other_kind, other in list(self.objects):
-            owned = self.objects.get((other_kind, other))
-            if owned is not None and names.is_owned_by(owned, found["uid"]):
-                self.delete(other_kind, other)
+        return self.api.remove(kind, name)
 
     def partition(self, name: str = "drill", *groups: list[str], **spec: Any) -> None:
         """Create a SwarmPartition."""
@@ -392,6 +144,9 @@ class World:
         """Whether a new flow passes."""
         if not self.enforces:
             return True
+        if self._passing_at != self.api.changes:
+            self._passing.clear()
+            self._passing_at = self.api.changes
         way = (source.name, target.name)
         if way not in self._passing:
             there = [self.objects["Pod", name] for name in way]
