@@ -148,7 +148,19 @@ async def test_volumes_that_cannot_grow_are_said_to_and_grow_once_they_can_while
         await change(admin, namespace, replicasPerRegion=3)
         found = await stands(admin, namespace, **SETTLED)
         assert found["status"]["ready"] == "3/3"
+
+        # No driver is here that could be out of room: what the kubelet would write then.
+        claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/data-demo-us-east-0/status"
+        error = {"type": "NodeResizeError", "status": "True", "message": "the disk is full"}
+        for conditions, reason in (([error], "VolumeNotGrown"), ([], "UpToDate")):
+            cluster.request("PATCH", claim, {"status": {"conditions": conditions}}, media)
+            await until(lambda reason=reason: progresses(admin, namespace, reason))
         assert await sizes(admin, namespace) == {"2Gi"}
+
+
+async def progresses(admin: KubeClient, namespace: str, reason: str) -> bool:
+    found = await admin.get(SWARMS, namespace, "demo")
+    return found is not None and condition(found, "Progressing")["reason"] == reason
 
 
 async def two_more_tries(calls: Calls) -> None:

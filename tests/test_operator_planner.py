@@ -228,6 +228,36 @@ def test_volumes_that_would_shrink_are_refused_with_a_reason():
     assert world.actions == []
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (
+            {"conditions": [{"type": "NodeResizeError", "status": "True", "message": "no room"}]},
+            "no room",
+        ),
+        (
+            {"allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"}},
+            "ControllerResizeInfeasible",
+        ),
+    ],
+)
+def test_a_driver_that_cannot_give_the_size_is_quoted_until_it_can(status, said):
+    world = ready_world()
+    world.change(storage={"size": "2Gi"})
+    world.settle()
+    claim = world.claims["data-demo-us-east-1"]
+    claim["status"] = {**claim.get("status", {}), **status}
+    for _ in range(2):
+        world.reconcile()
+    assert condition(world, "Progressing") == ("False", "VolumeNotGrown")
+    told = next(c for c in world.source["status"]["conditions"] if c["type"] == "Progressing")
+    assert told["message"] == f"volume claim data-demo-us-east-1: {said}"
+    assert condition(world, "Ready")[0] == "True"
+    claim["status"] = {}
+    world.reconcile()
+    assert condition(world, "Progressing") == ("False", "UpToDate")
+
+
 def test_budgets_and_policies_go_when_they_are_switched_off():
     world = ready_world()
     world.change(pdb={"mode": "Disabled"}, networkPolicy={"mode": "Disabled"})

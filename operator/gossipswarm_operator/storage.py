@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gossipswarm_operator import names
 from gossipswarm_operator.actions import Action, Delete, ResizeClaim, Wait
@@ -10,6 +11,9 @@ from gossipswarm_operator.builders.stateful_set import frozen_difference, storag
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object, Observed
 from gossipswarm_operator.quantities import quantity
+
+_RESIZE_ERRORS: Final = ("ControllerResizeError", "NodeResizeError")
+"""Conditions of a volume claim (Kubernetes, "Recovering from failure when expanding volumes")."""
 
 
 def reconcile(
@@ -23,33 +27,56 @@ def reconcile(
     waits = _refusals(region, wanted, found)
     if waits:
         return _with_storage_of(wanted, found), [], waits
-    grow: list[Action] = list(_growing(swarm, observed, region, wanted))
+    claims = _claims(swarm, observed, region)
+    grow: list[Action] = list(_growing(claims, wanted))
+    waits = _not_grown(claims)
     field = frozen_difference(wanted, found)
     if field is None:
-        return wanted, grow, []
+        return wanted, grow, waits
     if grow:
         # One after the other, so that an operator that stops in between leaves no volume behind.
-        return _with_storage_of(wanted, found), grow, []
+        return _with_storage_of(wanted, found), grow, waits
     why = f"{field} cannot be changed in place; its pods go on running"
     uid = found["metadata"]["uid"]
     delete = Delete("StatefulSet", found["metadata"]["name"], uid, why, "Orphan")
-    return _with_storage_of(wanted, found), [delete], []
+    return _with_storage_of(wanted, found), [delete], waits
 
 
-def _growing(
-    swarm: Swarm, observed: Observed, region: str, wanted: dict[str, Any]
-) -> list[ResizeClaim]:
+def _claims(swarm: Swarm, observed: Observed, region: str) -> dict[str, Object]:
+    prefix = names.volume_claim(swarm.name, region, 0)[:-1]
+    return {
+        name: claim
+        for name, claim in sorted(observed.claims.items())
+        if name.startswith(prefix) and name[len(prefix) :].isdigit()
+    }
+
+
+def _growing(claims: Mapping[str, Object], wanted: dict[str, Any]) -> list[ResizeClaim]:
     size, _ = storage_of(wanted)
     if size is None:
         return []
-    prefix = names.volume_claim(swarm.name, region, 0)[:-1]
     return [
         ResizeClaim(name, size)
-        for name, claim in sorted(observed.claims.items())
-        if name.startswith(prefix)
-        and name[len(prefix) :].isdigit()
-        and quantity(claim["spec"]["resources"]["requests"]["storage"]) < quantity(size)
+        for name, claim in claims.items()
+        if quantity(claim["spec"]["resources"]["requests"]["storage"]) < quantity(size)
     ]
+
+
+def _not_grown(claims: Mapping[str, Object]) -> list[Wait]:
+    """Claims that the API server let grow, and the driver then could not."""
+    found: list[Wait] = []
+    for name, claim in claims.items():
+        status = claim.get("status", {})
+        said = {
+            each["type"]: each.get("message", "")
+            for each in status.get("conditions", ())
+            if each["type"] in _RESIZE_ERRORS and each["status"] == "True"
+        }
+        step = status.get("allocatedResourceStatuses", {}).get("storage", "")
+        if said or step.endswith("Infeasible"):
+            why = next(iter(said.values()), "") or step
+            found.append(Wait("VolumeNotGrown", f"volume claim {name}: {why}", blocked=True))
+    return found
 
 
 def _refusals(region: str, wanted: dict[str, Any], found: Object) -> list[Wait]:
