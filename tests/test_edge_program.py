@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -184,6 +185,13 @@ async def test_an_edge_whose_own_process_stood_still_keeps_its_agent(tmp_path: P
                     pass
                 await asyncio.sleep(0.02)
         assert (await edge.get("/v1/agent"))["upstream"]["failovers"] == 0
+
+
+@pytest.mark.parametrize("agent", ["killed", "stopped"])
+def test_the_published_figures_keep_the_promise_of_a_failover_below_a_second(agent: str) -> None:
+    results = Path(__file__).parent.parent / "docs" / "results"
+    figures = json.loads((results / "edges.json").read_text("utf-8"))
+    assert figures["figures"][f"{agent}_max_ms"] < 1000
 
 
 def test_what_an_edge_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:

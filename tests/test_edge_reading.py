@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from edges import api_of, edge_of
-from gossipswarm_agent.edge import frames, hub, upstream
+from gossipswarm_agent.edge import frames, hub, silence, upstream
 from gossipswarm_agent.edge.frames import decode_from_agent
 from gossipswarm_agent.runtime.config import Tokens
 from served import Served, one_agent, served, until
@@ -186,6 +186,63 @@ async def test_an_edge_turns_to_another_agent_and_is_sent_only_what_it_lacks():
             await edge.has("late", 1)
             assert edge.edge.replica.rows == rows + 1
             assert edge.edge.upstream.failovers == 1
+
+
+def fall_silent(agent: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an agent say nothing more to its edges, as one that stands still."""
+
+    async def nothing() -> None:
+        pass
+
+    edges = agent.agent.edges
+    assert edges is not None
+    for said in ("_beat", "_round"):
+        monkeypatch.setattr(edges, said, nothing)
+
+
+async def test_a_successor_is_found_during_a_silence_and_takes_over_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(frames, "SILENCE_SECONDS", 2.0)
+    async with served("us-east", "us-east") as agents, edge_of(agents) as edge:
+        [silent, other] = agents if edge.follows == "agent-0" else reversed(agents)
+        fall_silent(silent, monkeypatch)
+
+        async def found() -> bool:
+            return other.agent.edges is not None and len(other.agent.edges) == 1
+
+        await until(found)
+        assert edge.follows == silent.agent.config.name
+        [waiting] = other.agent.edges
+
+        async def turned() -> bool:
+            return edge.follows == other.agent.config.name
+
+        await until(turned)
+        assert list(other.agent.edges) == [waiting], "it was there before and is still"
+        await other.ask("PUT", "/v1/state/k", 1)
+        await edge.has("k", 1)
+
+
+async def test_a_successor_is_let_go_when_its_agent_speaks_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frames, "SILENCE_SECONDS", 20.0)
+    monkeypatch.setattr(silence, "DOUBT_SECONDS", (1.0, 1.0))
+    async with served("us-east", "us-east") as agents, edge_of(agents) as edge:
+        [slow, other] = agents if edge.follows == "agent-0" else reversed(agents)
+        with monkeypatch.context() as silenced:
+            fall_silent(slow, silenced)
+
+            async def found() -> bool:
+                return other.agent.edges is not None and len(other.agent.edges) == 1
+
+            await until(found)
+
+        async def alone() -> bool:
+            return len(other.agent.edges) == 0
+
+        await until(alone, 30)
+        assert edge.follows == slow.agent.config.name
+        assert edge.edge.upstream.failovers == 0
 
 
 async def test_an_agent_that_leaves_is_followed_until_another_one_is_found():

@@ -1,6 +1,7 @@
 """The one stream that an edge has its state from: found, followed, and replaced when its agent is lost or about to go.
 
-An agent that says it is leaving is followed until another one has taken its place; so is one of another region.
+An agent that says it is leaving is followed until another one has taken its place; so is one of another region. While an
+agent is silent another one is found beside it already, which takes its place at once if the silence goes on.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from gossipswarm_agent.edge import frames
 from gossipswarm_agent.edge.config import Credentials, EdgeConfig
 from gossipswarm_agent.edge.finding import Connection, Finder
 from gossipswarm_agent.edge.replica import Replica, Unsound
+from gossipswarm_agent.edge.silence import Successor, silence
 
 AWAY_SECONDS: Final = 20.0
 """Between two looks for an agent of the region while one of another region is followed."""
 STAY_SECONDS: Final = 1800.0
 """After once to twice this long another agent of the region is followed, if there is one."""
-LATE_SECONDS: Final = 0.1
-"""A look for silence that comes later than this says that the edge itself stood still, not its agent."""
 UNSOUND_SECONDS: Final = 1.0
 """Pause after what was of no use, so that what comes again and again costs no more than that."""
 DOUBTS: Final = 2
@@ -128,27 +128,32 @@ class Upstream:
         self.connected.set()
         self._beat_pulse()
         _log.info("following an agent", extra={"agent": connection.agent, "api": connection.url})
+        successor = Successor(self._finder, connection.address)
         reading: asyncio.Task[str] = asyncio.create_task(self._read(connection), name="upstream")
-        silence: asyncio.Task[str] = asyncio.create_task(_silence(connection), name="silence")
+        silent: asyncio.Task[str] = asyncio.create_task(
+            silence(connection, successor), name="silence"
+        )
         better = asyncio.create_task(self._find_better(connection), name="better upstream")
-        tasks = (reading, silence, better, asyncio.create_task(self._tell(connection), name="tell"))
+        tasks = (reading, silent, better, asyncio.create_task(self._tell(connection), name="tell"))
         try:
-            await asyncio.wait((reading, silence, better), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reading, silent, better), return_when=asyncio.FIRST_COMPLETED)
             self.failovers += 1
             if better.done():
                 return better.result()
-            reason = (reading if reading.done() else silence).result()
+            reason = (reading if reading.done() else silent).result()
             _log.warning("an agent is lost", extra={"agent": connection.agent, "reason": reason})
             connection.lost.set_result(None)
             self._leave(connection)
             self._lost_why = f"{connection.url}: {reason}"
             if connection.unsound:
+                await successor.drop()  # it may have to be asked for everything
                 await asyncio.sleep(UNSOUND_SECONDS)
-            return await self._finder.find(connection.address)
+            return await successor.take()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            await successor.drop()
             self._leave(connection)
 
     async def _find_better(self, connection: Connection) -> Connection:
@@ -254,16 +259,3 @@ class Upstream:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(frames.IDLE_TAKEN_SECONDS - frames.TAKEN_SECONDS):
                         await connection.news.wait()
-
-
-async def _silence(connection: Connection) -> str:
-    """Return once the agent was silent for too long."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = connection.heard + frames.SILENCE_SECONDS
-        if loop.time() >= due:
-            return f"it was silent for {frames.SILENCE_SECONDS:g} s"
-        await asyncio.sleep(due - loop.time())
-        if loop.time() - due > LATE_SECONDS:
-            # What it said meanwhile lies in the socket.
-            connection.heard = loop.time() - frames.SILENCE_SECONDS / 2
