@@ -187,6 +187,34 @@ async def test_an_edge_whose_own_process_stood_still_keeps_its_agent(tmp_path: P
         assert (await edge.get("/v1/agent"))["upstream"]["failovers"] == 0
 
 
+async def test_a_change_that_takes_a_restart_is_said_and_tokens_are_taken_over(
+    tmp_path: Path,
+) -> None:
+    file, token = tmp_path / "edge.yaml", tmp_path / "token"
+    token.write_text("secret")
+    project = f"project: [{{prefix: app, path: {tmp_path}/app.json}}]\n"
+    file.write_text(project)
+    async with (
+        program(tmp_path, "one") as one,
+        edge_program(tmp_path, [one], "--config", str(file)) as edge,
+    ):
+        await ready(edge)
+        file.write_text("projct: []\n")
+        await until(lambda: any("of no use" in line["message"] for line in edge.lines()), 15)
+        file.write_text(f"project: []\nread_token_file: {token}\nwrite_token_file: {token}\n")
+        await until(
+            lambda: any(line["message"] == "tokens as configured" for line in edge.lines()), 15
+        )
+        assert [line["options"] for line in edge.lines() if "restart" in line["message"]] == [
+            ["project"]
+        ]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{edge.api}/v1/state/k") as response,
+        ):
+            assert response.status == 401
+
+
 @pytest.mark.parametrize("agent", ["killed", "stopped"])
 def test_the_published_figures_keep_the_promise_of_a_failover_below_a_second(agent: str) -> None:
     results = Path(__file__).parent.parent / "docs" / "results"

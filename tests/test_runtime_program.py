@@ -203,10 +203,14 @@ async def test_peers_follow_the_configuration_file(tmp_path: Path) -> None:
         assert (await one.get("/v1/agent"))["members_alive"] <= 1
         file.write_text(
             f"log_level: info\nseeds: ['{gossip}']\ndeclared: {{one: us-east, two: us-east}}\n"
+            f"project: [{{prefix: app, path: {tmp_path}/app.json}}]\n"
         )
         await until(
             lambda: any(line["message"] == "peers as configured" for line in one.lines()), 15
         )
+        assert [line["options"] for line in one.lines() if "restart" in line["message"]] == [
+            ["project"]
+        ]
         async with asyncio.timeout(10):
             # Another process has no event for us.
             while "two" not in {m["name"] for m in (await one.get("/v1/members"))["members"]}:  # noqa: ASYNC110

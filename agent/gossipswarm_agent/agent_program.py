@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
-import os
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
-from gossipswarm_agent.api.server import Server, serve
-from gossipswarm_agent.listening import (
-    Failure,
-    Stamps,
-    changes,
-    follow_certificate,
-    listen,
-    listen_locally,
-    stamps,
-    stop_signal,
-    tls,
-)
+from gossipswarm_agent.api.server import Server
+from gossipswarm_agent.hosting import follow_until, reload, serving
+from gossipswarm_agent.listening import Failure, Stamps, changes, listen, stamps, stop_signal, tls
 from gossipswarm_agent.runtime import configuration
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import ConfigError
 from gossipswarm_agent.runtime.configuration import Options
 from gossipswarm_agent.runtime.drops import CONFIGURED
 from gossipswarm_agent.runtime.journal import JournalError
+
+_LIVE: Final = ("seeds", "declared", "read_token_file", "write_token_file", "cut_file")
+"""Options that a running agent takes over."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +31,12 @@ async def run_agent(options: Options, path: Path | None) -> None:
         Failure, OSError: it cannot run.
     """
     try:
-        await _serve(options, path)
+        await _run(options, path)
     except JournalError as error:
         raise Failure(str(error)) from None
 
 
-async def _serve(options: Options, path: Path | None) -> None:
+async def _run(options: Options, path: Path | None) -> None:
     stopping = stop_signal()
     async with AsyncExitStack() as undo:
         bound = listen(options)
@@ -54,23 +45,10 @@ async def _serve(options: Options, path: Path | None) -> None:
         context = tls(options)
         agent = await Agent.start(config)
         undo.push_async_callback(agent.stop)
-        server = await serve(agent, sockets=[bound], tokens=config.tokens, tls=context)
-        undo.push_async_callback(server.close)
-        if options.local_api_port is not None:
-            local = await serve(agent, sockets=[listen_locally(options.local_api_port)])
-            undo.push_async_callback(local.close)
-        # What is there now lives as long as the process: no collection needs to look at it again.
-        gc.collect()
-        gc.freeze()
-        async with asyncio.TaskGroup() as tasks:
-            follower = tasks.create_task(
-                _follow(path, options, agent, server), name="configuration"
-            )
-            renewing = tasks.create_task(follow_certificate(context, options), name="certificate")
-            await stopping.wait()
-            _log.info("stopping", extra={"agent": config.name})
-            follower.cancel()
-            renewing.cancel()
+        server = await undo.enter_async_context(
+            serving(agent, options, bound, config.tokens, context)
+        )
+        await follow_until(stopping, _follow(path, options, agent, server), context, options)
         # The API serves on meanwhile: who has not heard yet that this agent goes is told to ask another.
         await agent.departure.leave()
 
@@ -85,7 +63,7 @@ async def _follow(path: Path | None, options: Options, agent: Agent, server: Ser
 
     async for _ in changes(look):
         try:
-            latest, _ = configuration.load(sys.argv[1:], os.environ)
+            latest = reload(options, _LIVE)
             seeds = configuration.parse_seeds(latest.seeds)
             renewed = configuration.read_tokens(latest)
             cut = configuration.born_into(latest)

@@ -39,7 +39,7 @@ def _in_role(options: Options, path: Path | None) -> Coroutine[None, None, None]
     if options.role == "edge":
         from gossipswarm_agent.edge.program import run_edge  # noqa: PLC0415
 
-        return run_edge(options)
+        return run_edge(options, path)
     from gossipswarm_agent.agent_program import run_agent  # noqa: PLC0415
 
     return run_agent(options, path)

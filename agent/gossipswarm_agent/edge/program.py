@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
 
-from gossipswarm_agent.api.server import Server, serve
+from gossipswarm_agent.api.server import Server
 from gossipswarm_agent.edge.config import edge_config
 from gossipswarm_agent.edge.edge import Edge
 from gossipswarm_agent.edge.serving import table
-from gossipswarm_agent.listening import (
-    changes,
-    follow_certificate,
-    listen,
-    listen_locally,
-    stamps,
-    stop_signal,
-    tls,
-)
+from gossipswarm_agent.hosting import follow_until, reload, serving
+from gossipswarm_agent.listening import Stamps, changes, listen, stamps, stop_signal, tls
 from gossipswarm_agent.runtime.config import ConfigError
 from gossipswarm_agent.runtime.configuration import Options, read_tokens
+
+_LIVE: Final = ("read_token_file", "write_token_file")
+"""Options that a running edge takes over."""
 
 _log = logging.getLogger(__name__)
 
 
-async def run_edge(options: Options) -> None:
-    """Be an edge until the process is told to end.
+async def run_edge(options: Options, path: Path | None) -> None:
+    """Be an edge until the process is told to end. ``path`` is the file that some options came from.
 
     Raises:
         ConfigError: the options are of no use.
@@ -42,33 +38,27 @@ async def run_edge(options: Options) -> None:
         context = tls(options)
         edge = await Edge.start(config)
         undo.push_async_callback(edge.stop)
-        server = await serve(
-            edge, sockets=[bound], table=table(), tokens=config.tokens, tls=context
+        server = await undo.enter_async_context(
+            serving(edge, options, bound, config.tokens, context, table())
         )
-        undo.push_async_callback(server.close)
-        if options.local_api_port is not None:
-            socket = listen_locally(options.local_api_port)
-            local = await serve(edge, sockets=[socket], table=table())
-            undo.push_async_callback(local.close)
-        # What is there now lives as long as the process: no collection needs to look at it again.
-        gc.collect()
-        gc.freeze()
-        async with asyncio.TaskGroup() as tasks:
-            follower = tasks.create_task(_follow_tokens(options, server), name="tokens")
-            renewing = tasks.create_task(follow_certificate(context, options), name="certificate")
-            await stopping.wait()
-            _log.info("stopping", extra={"edge": config.name})
-            follower.cancel()
-            renewing.cancel()
+        await follow_until(stopping, _follow(path, options, edge, server), context, options)
 
 
-async def _follow_tokens(options: Options, server: Server) -> None:
+async def _follow(path: Path | None, options: Options, edge: Edge, server: Server) -> None:
     """Ask callers for other tokens whenever the files change that they stand in."""
-    files = (options.read_token_file, options.write_token_file)
-    async for _ in changes(lambda: stamps(files)):
+    known, tokens = options, edge.config.tokens
+
+    def look() -> Stamps:
+        return stamps((path, known.read_token_file, known.write_token_file))
+
+    async for _ in changes(look):
         try:
-            server.set_tokens(read_tokens(options))
+            latest = reload(options, _LIVE)
+            renewed = read_tokens(latest)
         except ConfigError as error:
-            _log.error("the changed tokens are of no use", extra={"error": str(error)})
-        else:
+            _log.error("the changed configuration is of no use", extra={"error": str(error)})
+            continue
+        if renewed != tokens:
+            server.set_tokens(renewed)
             _log.info("tokens as configured")
+        known, tokens = latest, renewed
