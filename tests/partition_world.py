@@ -13,6 +13,7 @@ from typing import Any
 
 from gossipswarm_operator import builders, model, names
 from gossipswarm_operator.builders import Facts, RegionFacts
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.client import Object
 from gossipswarm_operator.conditions import find
 from gossipswarm_operator.drift import stamped
@@ -36,11 +37,21 @@ class OperatorStopped(Exception):
 class World:
     """A namespace with a swarm ``demo`` that has two agents in each of these regions."""
 
-    def __init__(self, *regions: str, enforces: bool = True, per_region: int = 2) -> None:
+    def __init__(
+        self,
+        *regions: str,
+        enforces: bool = True,
+        per_region: int = 2,
+        ports: OpenPorts = RANGES,
+        ranges: bool = True,
+    ) -> None:
+        """``ports``: what the operator leaves open. ``ranges``: the network knows ``endPort``."""
         self.now = START
         self.seconds = 0
         self.enforces = enforces
         """The network heeds NetworkPolicies."""
+        self.ports = ports
+        self.ranges = ranges
         self.api = Server(lambda: self.now)
         self.objects = self.api.objects
         self.agents: dict[str, Agent] = {}
@@ -140,8 +151,14 @@ class World:
             agent.restart(frozenset(a if b == region else b for a, b in ends if region in (a, b)))
         return agent
 
+    def reaches(self, source: Agent, target: Agent, protocol: str, port: int) -> bool:
+        """Whether policies let a new flow pass."""
+        there = [self.objects["Pod", each.name] for each in (source, target)]
+        labels = {"kubernetes.io/metadata.name": NAMESPACE}
+        return passes(self.policies(), *there, protocol, port, labels, ranges=self.ranges)
+
     def passes(self, source: Agent, target: Agent) -> bool:
-        """Whether a new flow passes."""
+        """Whether a new flow of gossip passes."""
         if not self.enforces:
             return True
         if self._passing_at != self.api.changes:
@@ -149,9 +166,7 @@ class World:
             self._passing_at = self.api.changes
         way = (source.name, target.name)
         if way not in self._passing:
-            there = [self.objects["Pod", name] for name in way]
-            labels = {"kubernetes.io/metadata.name": NAMESPACE}
-            self._passing[way] = passes(self.policies(), *there, "UDP", PORT, labels)
+            self._passing[way] = self.reaches(source, target, "UDP", PORT)
         return self._passing[way]
 
     def talk(self) -> None:
@@ -186,6 +201,7 @@ class World:
             Agents(self),  # type: ignore[arg-type]
             events,  # type: ignore[arg-type]
             Metrics(),
+            ports=self.ports,
             checkpoint=self._did,
             now=lambda: self.now,
         )
@@ -239,6 +255,7 @@ class World:
             read_token="",
             write_token="",
             cut=combined([p for p in live if p.is_live(self.now)], regions),
+            ports=self.ports,
         )
         wanted = {
             (body["kind"], body["metadata"]["name"]): body

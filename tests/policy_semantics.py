@@ -17,17 +17,22 @@ def passes(
     protocol: str,
     port: int,
     namespace: Mapping[str, str],
+    *,
+    ranges: bool = True,
 ) -> bool:
-    """Whether a new connection passes between two pods of a namespace with these labels."""
+    """Whether a new connection passes between two pods of a namespace with these labels.
+
+    Without ``ranges`` the network is one that does not know ``endPort``, and takes a range for its first port.
+    """
     leaving = [p for p in policies if _isolates(p, source, "Egress")]
     entering = [p for p in policies if _isolates(p, target, "Ingress")]
     may_leave = not leaving or any(
-        _lets(rule, "to", target, target, protocol, port, namespace)
+        _lets(rule, "to", target, target, protocol, port, namespace, ranges)
         for policy in leaving
         for rule in policy["spec"].get("egress", [])
     )
     may_enter = not entering or any(
-        _lets(rule, "from", source, target, protocol, port, namespace)
+        _lets(rule, "from", source, target, protocol, port, namespace, ranges)
         for policy in entering
         for rule in policy["spec"].get("ingress", [])
     )
@@ -41,15 +46,22 @@ def _isolates(policy: Json, pod: Json, kind: str) -> bool:
 
 
 def _lets(
-    rule: Json, side: str, peer: Json, target: Json, protocol: str, port: int, namespace: Json
+    rule: Json,
+    side: str,
+    peer: Json,
+    target: Json,
+    protocol: str,
+    port: int,
+    namespace: Json,
+    ranges: bool,
 ) -> bool:
     ports, peers = rule.get("ports", []), rule.get(side, [])
-    right_port = ports == [] or any(_has_port(p, target, protocol, port) for p in ports)
+    right_port = ports == [] or any(_has_port(p, target, protocol, port, ranges) for p in ports)
     right_peer = peers == [] or any(_is_peer(p, peer, namespace) for p in peers)
     return right_port and right_peer
 
 
-def _has_port(entry: Json, target: Json, protocol: str, port: int) -> bool:
+def _has_port(entry: Json, target: Json, protocol: str, port: int, ranges: bool) -> bool:
     if entry.get("protocol", "TCP") != protocol:
         return False
     if "port" not in entry:
@@ -61,6 +73,8 @@ def _has_port(entry: Json, target: Json, protocol: str, port: int) -> bool:
     ]
     if isinstance(entry["port"], str):
         return port in named
+    if not ranges:
+        return port == int(entry["port"])
     return port in range(entry["port"], entry.get("endPort", entry["port"]) + 1)
 
 

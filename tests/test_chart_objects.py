@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
@@ -49,6 +50,29 @@ def test_lint_finds_nothing(path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
+
+
+def told(values: dict[str, Any]) -> dict[str, str]:
+    """What the operator is told of ports."""
+    (container,) = only(objects(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+    prefix = "GOSSIPSWARM_OPERATOR_POLICY_"
+    return {
+        variable["name"].removeprefix(prefix): variable["value"]
+        for variable in container["env"]
+        if variable["name"].startswith(prefix)
+    }
+
+
+@needs_helm
+def test_ports_are_listed_where_the_network_is_said_not_to_know_ranges():
+    assert told({}) == {}
+    explicit = {"networkPolicies": {"ports": "Explicit"}}
+    assert told(explicit) == {
+        "PORTS": "explicit",
+        "EXPLICIT_PORTS": "53/UDP,53/TCP,80/TCP,443/TCP",
+    }
+    explicit["networkPolicies"]["explicit"] = []
+    assert told(explicit)["EXPLICIT_PORTS"] == ""
 
 
 @needs_helm

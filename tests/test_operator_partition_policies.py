@@ -15,6 +15,7 @@ import yaml
 from gossipswarm_operator import model, names
 from gossipswarm_operator.builders.cuts import cut_config_map
 from gossipswarm_operator.builders.policies import network_policy
+from gossipswarm_operator.builders.ports import MOST_LISTED, RANGES, listed
 from gossipswarm_operator.partition.model import InvalidPartition, SwarmPartition, parse
 from gossipswarm_operator.partition.policies import side_policies
 from gossipswarm_operator.partition.severing import combined, described, refusal, sides
@@ -48,17 +49,20 @@ CUTS = {
         partition("first", ["us-east"]),
         partition("second", ["us-west"], duration="1h"),
     ],
+    "cut-explicit": [partition("drill", ["us-east"])],
 }
+PORTS = {"cut-explicit": listed(["53/UDP", "53/TCP", "443"])}
 
 
 def objects(name: str) -> list[dict[str, Any]]:
     found = CUTS[name]
     swarm = model.parse(swarm_source(regions=[{"name": region} for region in REGIONS]))
-    cut = combined(found, REGIONS)
+    cut, ports = combined(found, REGIONS), PORTS.get(name, RANGES)
+    policed = cut.for_policies()
     return [
         cut_config_map(swarm, cut),
-        *(network_policy(swarm, region, cut.for_policies(), REGIONS) for region in REGIONS),
-        *(b for p in found for b in side_policies(swarm, p, cut.for_policies(), REGIONS)),
+        *(network_policy(swarm, region, policed, REGIONS, ports) for region in REGIONS),
+        *(b for p in found for b in side_policies(swarm, p, policed, REGIONS, ports)),
     ]
 
 
@@ -81,6 +85,22 @@ def test_the_example_is_a_cut_of_the_swarm_of_the_quickstart():
     found = parse(source)
     assert found.swarm == swarm["metadata"]["name"]
     assert refusal(found, [region["name"] for region in swarm["spec"]["regions"]]) is None
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        (["dns"], "'dns' is no port such as 443/TCP"),
+        (["443/HTTP"], "'443/HTTP' is no port"),
+        (["0"], "'0' is no port"),
+        (["65536"], "'65536' is no port"),
+        (["7600/UDP"], "7600/UDP is the port of gossip"),
+        ([str(port) for port in range(1, MOST_LISTED + 2)], "33 ports are listed, of at most 32"),
+    ],
+)
+def test_ports_that_cannot_be_listed_are_refused_with_the_reason(ports, said):
+    with pytest.raises(ValueError, match=said):
+        listed(ports)
 
 
 def test_names_of_policies_are_never_those_of_a_region_and_never_too_long():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gossipswarm_operator import model
 from gossipswarm_operator.builders.policies import network_policy
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts, listed
 from gossipswarm_operator.partition.model import parse
 from gossipswarm_operator.partition.policies import side_policies
 from gossipswarm_operator.partition.severing import combined, pair
@@ -58,12 +59,18 @@ def partition(*groups: list[str], **spec: Any) -> Any:
     return parse(source)
 
 
-def ours(found: Any) -> tuple[list[dict[str, Any]], frozenset[tuple[str, str]]]:
+LISTED = listed(["53/UDP", "53/TCP", "443/TCP"])
+"""On a network that does not know ``endPort``."""
+
+
+def ours(
+    found: Any, ports: OpenPorts = RANGES
+) -> tuple[list[dict[str, Any]], frozenset[tuple[str, str]]]:
     """Every policy of the operator while a cut lives, and what it severs."""
     swarm = model.parse(swarm_source(regions=[{"name": region} for region in REGIONS]))
     cut = combined([found], REGIONS)
-    baseline = [network_policy(swarm, region, cut, REGIONS) for region in REGIONS]
-    return baseline + side_policies(swarm, found, cut, REGIONS), cut.severed
+    baseline = [network_policy(swarm, region, cut, REGIONS, ports) for region in REGIONS]
+    return baseline + side_policies(swarm, found, cut, REGIONS, ports), cut.severed
 
 
 # --- policies of somebody else, of all kinds --------------------------------------------------------
@@ -153,13 +160,15 @@ CUTS = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(CUTS, st.lists(SPECS, max_size=3))
-def test_what_policies_of_others_open_is_what_the_union_of_all_of_them_lets_through(found, specs):
+@given(CUTS, st.lists(SPECS, max_size=3), st.sampled_from([RANGES, LISTED]))
+def test_what_policies_of_others_open_is_what_the_union_of_all_of_them_lets_through(
+    found, specs, ports
+):
     foreign = [
         {"metadata": {"name": f"other-{number}"}, "spec": spec} for number, spec in enumerate(specs)
     ]
-    own, severed = ours(found)
-    named = opened(foreign, [place(p) for p in PODS], severed, NAMESPACE)
+    own, severed = ours(found, ports)
+    named = opened(foreign, [place(p) for p in PODS], severed, NAMESPACE, ranges=ports.ranges)
     crossing = [
         (source, target, protocol)
         for source in PODS
@@ -170,7 +179,10 @@ def test_what_policies_of_others_open_is_what_the_union_of_all_of_them_lets_thro
     ]
 
     def leaks(policies: list[dict[str, Any]]) -> bool:
-        return any(passes([*own, *policies], a, b, p, PORT, NAMESPACE) for a, b, p in crossing)
+        return any(
+            passes([*own, *policies], a, b, p, PORT, NAMESPACE, ranges=ports.ranges)
+            for a, b, p in crossing
+        )
 
     assert bool(named) == leaks(foreign)
     innocent = [policy for policy in foreign if policy["metadata"]["name"] not in named]
@@ -189,6 +201,38 @@ def test_a_cut_closes_gossip_across_it_and_nothing_else(found, source, target):
             assert passes(own, source, target, protocol, port, NAMESPACE)
 
 
+@settings(max_examples=60, deadline=None)
+@given(CUTS, st.sampled_from(PODS), st.sampled_from(PODS))
+def test_where_ranges_are_not_known_listed_ports_stay_open_and_gossip_does_not(
+    found, source, target
+):
+    own, severed = ours(found, LISTED)
+
+    def through(protocol: str, port: int) -> bool:
+        return passes(own, source, target, protocol, port, NAMESPACE, ranges=False)
+
+    regions = [p["metadata"]["labels"]["gossipswarm.io/region"] for p in (source, target)]
+    crosses = pair(*regions) in severed
+    assert through("TCP", PORT) is through("UDP", PORT) is not crosses
+    assert through("TCP", 7601)
+    assert through("TCP", 443)
+    assert not through("TCP", 7602)
+
+
+def test_a_range_that_its_network_takes_for_one_port_opens_no_more():
+    spec = {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"port": 7000, "endPort": 7700}]}],
+        "egress": [{"ports": [{"port": 7000, "endPort": 7700}]}],
+    }
+    foreign = [{"metadata": {"name": "range"}, "spec": spec}]
+    _, severed = ours(partition(["us-east"]))
+    places = [place(p) for p in PODS]
+    assert opened(foreign, places, severed, NAMESPACE) == ("range",)
+    assert opened(foreign, places, severed, NAMESPACE, ranges=False) == ()
+
+
 def test_name_servers_scrapers_and_clients_are_not_cut_off():
     own, _ = ours(partition(["us-east"]))
     stranger = {
@@ -199,6 +243,11 @@ def test_name_servers_scrapers_and_clients_are_not_cut_off():
     assert passes(own, PODS[0], stranger, "UDP", 53, NAMESPACE)
     assert passes(own, stranger, PODS[0], "TCP", 7601, NAMESPACE)
     assert not passes(own, stranger, PODS[0], "UDP", PORT, NAMESPACE)
+    own, _ = ours(partition(["us-east"]), LISTED)
+    # A name server's pod may listen on another port than its Service.
+    assert passes(own, PODS[0], stranger, "UDP", 5353, NAMESPACE, ranges=False)
+    assert passes(own, stranger, PODS[0], "TCP", 7601, NAMESPACE, ranges=False)
+    assert not passes(own, stranger, PODS[0], "UDP", PORT, NAMESPACE, ranges=False)
 
 
 def test_agents_of_another_swarm_of_the_namespace_are_not_touched():

@@ -120,13 +120,20 @@ async def _lead(context: Context, leadership: Leadership, stopping: asyncio.Even
         context.events,
         context.metrics,
         settings.agent_image,
+        ports=settings.open_ports,
         resync_seconds=settings.resync_seconds,
         relist_seconds=RELIST_SECONDS,
     )
     delivery = Reconciler(context.kube, context.agents, context.events, metrics=context.metrics)
     swarms = Queue("GossipSwarm", reconciler.reconcile, noticed=reconciler.notice)
     configs = Queue("SwarmConfig", delivery.reconcile)
-    parting = partition.Reconciler(context.kube, context.agents, context.events, context.metrics)
+    parting = partition.Reconciler(
+        context.kube,
+        context.agents,
+        context.events,
+        context.metrics,
+        ports=settings.open_ports,
+    )
     cuts = Queue("SwarmPartition", parting.reconcile)
     registry = registry_of(context, swarms, configs, delivery, cuts)
     injector = Injector(context.kube, settings.agent_image)

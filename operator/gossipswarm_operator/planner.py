@@ -28,6 +28,7 @@ from gossipswarm_operator.actions import (
 from gossipswarm_operator.agent_documents import OURS
 from gossipswarm_operator.builders import Facts, RegionFacts, build
 from gossipswarm_operator.builders.configuration import read_config
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.convergence import Convergence
 from gossipswarm_operator.keyring import Decision, Key
 from gossipswarm_operator.model import Swarm
@@ -69,14 +70,21 @@ class _Differences(msgspec.Struct):
     waits: list[Wait]
 
 
-def plan(swarm: Swarm, observed: Observed, fresh: Fresh, default_image: str, now: datetime) -> Plan:
+def plan(
+    swarm: Swarm,
+    observed: Observed,
+    fresh: Fresh,
+    default_image: str,
+    now: datetime,
+    ports: OpenPorts = RANGES,
+) -> Plan:
     """What to do now. A paused swarm is only looked at."""
     scaling = scale(swarm, observed, now)
     declared = _declared(swarm, observed, scaling)
     staying = [name for name in declared if name not in scaling.leaving]
     converged = convergence.assess(observed, staying)
     keys = _keys(swarm, observed, declared, fresh)
-    facts = _facts(swarm, observed, scaling, declared, keys, fresh, default_image)
+    facts = _facts(swarm, observed, scaling, declared, keys, fresh, default_image, ports)
     rollout = _rollout(swarm, observed, facts, staying, now)
     if swarm.paused:
         return Plan((), (), converged, keys, rollout.outdated, scaling.leaving)
@@ -147,6 +155,7 @@ def _facts(
     keys: Decision | None,
     fresh: Fresh,
     default_image: str,
+    ports: OpenPorts,
 ) -> Facts:
     config = observed.objects.get(("ConfigMap", names.config_map(swarm.name)))
     before = read_config(config).get("settings")
@@ -164,6 +173,7 @@ def _facts(
         write_token=write_token,
         restart=restarts.hashes(swarm, observed),
         cut=observed.cut,
+        ports=ports,
     )
 
 

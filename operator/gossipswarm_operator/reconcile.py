@@ -15,6 +15,7 @@ from gossipswarm_operator.access import address_of, authority
 from gossipswarm_operator.actions import Action, Apply, Delete, described
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.apply import Applier, Checkpoint
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.client import SWARMS, KubeClient
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.events import Events
@@ -44,19 +45,23 @@ class SwarmReconciler:
         metrics: Metrics,
         default_image: str,
         *,
+        ports: OpenPorts = RANGES,
         resync_seconds: float = 30.0,
+        progress_seconds: float = PROGRESS_SECONDS,
         relist_seconds: float = 0.0,
         checkpoint: Checkpoint | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``relist_seconds``: for how long what was listed of a swarm is good, unless there is ``notice`` of a change; 0
+        """``ports``: what policies leave open. ``relist_seconds``: for how long what was listed of a swarm is good, unless there is ``notice`` of a change; 0
         where nobody watches. ``checkpoint`` is called after each action, and may stop the operator there by raising.
         """
         self._kube = kube
         self._events = events
         self._metrics = metrics
         self._default_image = default_image
+        self._ports = ports
         self._resync = resync_seconds
+        self._progress = progress_seconds
         self._now = now
         self._observer = Observer(kube, agents, now, relist_seconds=relist_seconds)
         self._applier = Applier(kube, agents, checkpoint)
@@ -107,7 +112,7 @@ class SwarmReconciler:
         return await self._act(swarm, observed)
 
     async def _act(self, swarm: Swarm, observed: Observed) -> float:
-        made = plan(swarm, observed, _fresh(), self._default_image, self._now())
+        made = plan(swarm, observed, _fresh(), self._default_image, self._now(), self._ports)
         tokens = observed.tokens
         ca = await authority(self._kube, swarm) if made.actions else None
         addresses = {
@@ -142,7 +147,7 @@ class SwarmReconciler:
             self._unheard.pop(key, None)
             return self._resync
         # A thousand agents are not asked every other second.
-        seconds = PROGRESS_SECONDS + swarm.total * 0.01
+        seconds = self._progress + swarm.total * 0.01
         if observed.agents or made.actions:
             self._unheard.pop(key, None)
             return seconds

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from gossipswarm_operator.builders.ports import OpenPorts, listed
+
 PREFIX: Final = "GOSSIPSWARM_OPERATOR_"
 
 
@@ -35,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After which a leader that is not heard of is followed by another."""
     resync_seconds: float = 30.0
     """After which a swarm is looked at though nothing was heard of it."""
+    policy_ports: Literal["ranges", "explicit"] = "ranges"
+    """How NetworkPolicies leave open what is not gossip; explicit = the network does not know ``endPort``."""
+    policy_explicit_ports: tuple[str, ...] = ("53/UDP", "53/TCP", "80/TCP", "443/TCP")
+    """What they leave open then, beside the agents' API."""
     webhook_port: int | None = None
     """Of the webhook that gives pods their sidecar; 0 = any, None = there is none."""
     webhook_host: str = ""
@@ -43,6 +49,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Secret with the webhook's certificate, in the operator's own namespace."""
     webhook_configuration: str | None = None
     """MutatingWebhookConfiguration that is to trust it; None = somebody else makes the certificate."""
+
+    @property
+    def open_ports(self) -> OpenPorts:
+        """What policies leave open beside gossip. Raises ValueError."""
+        return (
+            listed(self.policy_explicit_ports) if self.policy_ports == "explicit" else OpenPorts()
+        )
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -67,18 +80,29 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         "kubeconfig": environment.get("KUBECONFIG") or None,
         "lease_seconds": told("LEASE_SECONDS", "15"),
         "resync_seconds": told("RESYNC_SECONDS", "30"),
+        "policy_ports": told("POLICY_PORTS", "ranges").lower(),
         "webhook_port": told("WEBHOOK_PORT", "") or None,
         "webhook_host": told("WEBHOOK_HOST", ""),
         "webhook_secret": told("WEBHOOK_SECRET", "gossipswarm-operator-webhook"),
         "webhook_configuration": told("WEBHOOK_CONFIGURATION", "") or None,
     }
+    listing = environment.get(PREFIX + "POLICY_EXPLICIT_PORTS")
+    if listing is not None:  # none at all can be meant
+        found["policy_explicit_ports"] = [
+            part.strip() for part in listing.split(",") if part.strip()
+        ]
     if found["webhook_configuration"] and not found["webhook_host"]:
         raise InvalidSettings(
             f"{PREFIX}WEBHOOK_HOST must say what the API server calls the webhook, such as a Service"
         )
     try:
-        return msgspec.convert(found, Settings, strict=False)
+        settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         variable = PREFIX + where.rstrip("`").upper()
         raise InvalidSettings(f"{variable}: {reason[0].lower()}{reason[1:]}") from None
+    try:
+        listed(settings.policy_explicit_ports)
+    except ValueError as error:
+        raise InvalidSettings(f"{PREFIX}POLICY_EXPLICIT_PORTS: {error}") from None
+    return settings

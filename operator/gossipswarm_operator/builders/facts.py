@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.partition.severing import Cut
 
 HOLD: Final = 1_000_000
@@ -40,6 +41,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Annotations of pods whose change means that they have to be replaced."""
     cut: Cut = Cut()
     """Regions that are cut off from each other on purpose."""
+    ports: OpenPorts = RANGES
+    """What policies leave open beside gossip."""
 
     @property
     def inhabited(self) -> tuple[str, ...]:

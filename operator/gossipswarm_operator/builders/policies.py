@@ -7,11 +7,10 @@ from typing import Any, Final
 
 from gossipswarm_operator import names
 from gossipswarm_operator.builders.metadata import described
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.partition.severing import Cut
 
-_HIGHEST: Final = 65_535
-_GOSSIP: Final = names.GOSSIP_PORT
 _WHOLE: Final = Cut()
 
 
@@ -28,9 +27,13 @@ def disruption_budget(swarm: Swarm, region: str) -> dict[str, Any]:
 
 
 def network_policy(
-    swarm: Swarm, region: str, cut: Cut = _WHOLE, regions: Collection[str] = ()
+    swarm: Swarm,
+    region: str,
+    cut: Cut = _WHOLE,
+    regions: Collection[str] = (),
+    ports: OpenPorts = RANGES,
 ) -> dict[str, Any]:
-    """Gossip comes from agents of the swarm only; every other port stays open to anyone.
+    """Gossip comes from agents of the swarm only; ``ports`` stay open to anyone.
 
     While the region is cut off from some of ``regions``, gossip comes from the others only: what a policy allows no
     other policy can forbid.
@@ -45,7 +48,7 @@ def network_policy(
         "podSelector": {"matchLabels": names.agent_selector(swarm.name, region)},
         "policyTypes": ["Ingress"],
         "ingress": [
-            {"ports": other_ports("TCP", "UDP")},
+            {"ports": ports.entries("TCP", "UDP")},
             {"from": [{"podSelector": heard}], "ports": gossip_ports()},
         ],
     }
@@ -64,13 +67,4 @@ def agents(swarm: str, regions: Collection[str] | None = None) -> dict[str, Any]
 
 def gossip_ports() -> list[dict[str, Any]]:
     """The ports that agents talk to each other on."""
-    return [{"protocol": protocol, "port": _GOSSIP} for protocol in ("TCP", "UDP")]
-
-
-def other_ports(*protocols: str) -> list[dict[str, Any]]:
-    """All ports but that of gossip: policies only ever allow, so these are the ranges on both sides of it."""
-    return [
-        {"protocol": protocol, "port": first, "endPort": last}
-        for protocol in protocols
-        for first, last in ((1, _GOSSIP - 1), (_GOSSIP + 1, _HIGHEST))
-    ]
+    return [{"protocol": protocol, "port": names.GOSSIP_PORT} for protocol in ("TCP", "UDP")]

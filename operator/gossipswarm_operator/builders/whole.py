@@ -29,7 +29,9 @@ def build_region(swarm: Swarm, region: Region, facts: Facts) -> list[dict[str, A
     objects = [services.headless_service(swarm, region.name)]
     if swarm.spec.network_policy.mode == "Enabled":
         objects.append(
-            policies.network_policy(swarm, region.name, facts.cut.for_policies(), facts.inhabited)
+            policies.network_policy(
+                swarm, region.name, facts.cut.for_policies(), facts.inhabited, facts.ports
+            )
         )
     if swarm.spec.pdb.mode == "Enabled":
         objects.append(policies.disruption_budget(swarm, region.name))

@@ -10,6 +10,7 @@ import msgspec
 
 from gossipswarm_operator import names
 from gossipswarm_operator.agent_documents import AgentInfo, Partition
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object, Pod
 from gossipswarm_operator.partition.model import SwarmPartition
@@ -38,6 +39,8 @@ class Observed(msgspec.Struct, frozen=True):
     """Agents that did not answer, and why."""
     views: Mapping[str, Partition] = {}
     """Which regions hear each other by the knowledge of each agent."""
+    ports: OpenPorts = RANGES
+    """How policies of this network leave open what is not gossip."""
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from gossipswarm_operator import names
 from gossipswarm_operator.access import address_of, authority, tokens_in
 from gossipswarm_operator.agent_documents import AgentAddress, AgentError, AgentInfo, Partition
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
+from gossipswarm_operator.builders.ports import OpenPorts
 from gossipswarm_operator.client import (
     CONFIG_MAPS,
     NAMESPACES,
@@ -40,7 +41,12 @@ class Seen:
 
 
 async def observe(
-    kube: KubeClient, api: AgentsApi, key: Key, sources: Sequence[Object], now: datetime
+    kube: KubeClient,
+    api: AgentsApi,
+    key: Key,
+    sources: Sequence[Object],
+    now: datetime,
+    ports: OpenPorts,
 ) -> Seen:
     """Everything about the cuts of a swarm. Raises ApiError if the API server did not say."""
     partitions, invalid = _parsed(sources)
@@ -74,6 +80,7 @@ async def observe(
         agents=infos,
         silent=silent,
         views=views,
+        ports=ports,
     )
     return Seen(observed, addresses)
 

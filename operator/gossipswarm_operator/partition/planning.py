@@ -211,12 +211,12 @@ def _network(
         baseline = observed.baseline(region)
         wanted = swarm.spec.network_policy.mode == "Enabled" and region in swarm.regions
         if baseline is not None and wanted and standing(swarm, baseline) in ("ours", "orphan"):
-            bodies.append(network_policy(swarm, region, policed, observed.regions))
+            bodies.append(network_policy(swarm, region, policed, observed.regions, observed.ports))
     sides = [
         body
         for partition in live
         if partition.by_network
-        for body in side_policies(swarm, partition, policed, observed.regions)
+        for body in side_policies(swarm, partition, policed, observed.regions, observed.ports)
     ]
     for body in [*bodies, *sides]:
         body = drift.stamped(body)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from gossipswarm_operator import names
-from gossipswarm_operator.builders.policies import agents, gossip_ports, other_ports
+from gossipswarm_operator.builders.policies import agents, gossip_ports
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts, Protocol
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.partition.model import SwarmPartition
 from gossipswarm_operator.partition.severing import Cut, severed_by
 
-COMPONENT = "cut"
+COMPONENT: Final = "cut"
+_PROTOCOLS: Final[tuple[Protocol, ...]] = ("TCP", "UDP", "SCTP")
 
 
 def side_policies(
-    swarm: Swarm, partition: SwarmPartition, cut: Cut, regions: Collection[str]
+    swarm: Swarm,
+    partition: SwarmPartition,
+    cut: Cut,
+    regions: Collection[str],
+    ports: OpenPorts = RANGES,
 ) -> list[dict[str, Any]]:
     """One policy for each side of a SwarmPartition.
 
@@ -26,15 +32,17 @@ def side_policies(
     together: dict[tuple[str, ...], list[str]] = {}
     for region in touched:
         together.setdefault(cut.hears(region, regions), []).append(region)
-    return [_policy(swarm, partition, side, heard) for heard, side in together.items()]
+    return [_policy(swarm, partition, side, heard, ports) for heard, side in together.items()]
 
 
 def _policy(
-    swarm: Swarm, partition: SwarmPartition, side: list[str], heard: tuple[str, ...]
+    swarm: Swarm,
+    partition: SwarmPartition,
+    side: list[str],
+    heard: tuple[str, ...],
+    ports: OpenPorts,
 ) -> dict[str, Any]:
     peers = [{"podSelector": agents(swarm.name, heard)}]
-    # The gossip port and nothing else is closed: name servers, probes, metrics and clients go on.
-    others = {"ports": other_ports("TCP", "UDP", "SCTP")}
     owner = names.owner_reference(partition.source)
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -51,7 +59,14 @@ def _policy(
         "spec": {
             "podSelector": agents(swarm.name, side),
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [others, {"from": peers, "ports": gossip_ports()}],
-            "egress": [others, {"to": peers, "ports": gossip_ports()}],
+            # Gossip is closed and nothing that is in use beside it: name servers, probes, metrics and clients go on.
+            "ingress": [
+                {"ports": ports.entries(*_PROTOCOLS)},
+                {"from": peers, "ports": gossip_ports()},
+            ],
+            "egress": [
+                *ports.outgoing(swarm.name, *_PROTOCOLS),
+                {"to": peers, "ports": gossip_ports()},
+            ],
         },
     }

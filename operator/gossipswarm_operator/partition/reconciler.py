@@ -15,6 +15,7 @@ import msgspec
 from gossipswarm_operator import conditions
 from gossipswarm_operator import status as statuses
 from gossipswarm_operator.agents_api import AgentsApi
+from gossipswarm_operator.builders.ports import RANGES, OpenPorts
 from gossipswarm_operator.client import PARTITIONS, KubeClient, Object
 from gossipswarm_operator.events import Events
 from gossipswarm_operator.failures import Failure
@@ -57,14 +58,16 @@ class Reconciler:
         events: Events,
         metrics: Metrics,
         *,
+        ports: OpenPorts = RANGES,
         checkpoint: Checkpoint | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``checkpoint`` is called after each action, and may stop the operator there by raising."""
+        """``ports``: what policies leave open. ``checkpoint`` is called after each action, and may stop the operator there by raising."""
         self._kube = kube
         self._api = api
         self._events = events
         self._metrics = metrics
+        self._ports = ports
         self._checkpoint = checkpoint
         self._now = now
         self._memories: dict[Key, Memory] = {}
@@ -92,7 +95,7 @@ class Reconciler:
             self._memories.pop(key, None)
             return None
         memory = self._memories.setdefault(key, Memory())
-        seen = await observe(self._kube, self._api, key, sources, self._now())
+        seen = await observe(self._kube, self._api, key, sources, self._now(), self._ports)
         observed, now = seen.observed, self._now()
         memory.keep({p.uid for p in observed.partitions}, set(observed.agents))
         made = plan(observed, memory, now)

@@ -62,7 +62,7 @@ def reopening(observed: Observed, partition: SwarmPartition) -> tuple[str, ...]:
         return ()
     places = [place(found) for found in observed.pod_objects]
     severed = severed_by(partition, observed.regions)
-    return opened(foreign, places, severed, observed.namespace_labels)
+    return opened(foreign, places, severed, observed.namespace_labels, ranges=observed.ports.ranges)
 
 
 def opened(
@@ -71,14 +71,16 @@ def opened(
     severed: frozenset[Pair],
     namespace_labels: Mapping[str, str],
     port: int = names.GOSSIP_PORT,
+    *,
+    ranges: bool = True,
 ) -> tuple[str, ...]:
     """Names of those of ``policies`` that let gossip pass between severed regions, by name.
 
     ``policies`` are those beside the cut's own, which isolate every pod of a severed region in both directions; so what passes
-    is what some of these allow at both ends.
+    is what some of these allow at both ends. ``ranges``: the network knows ``endPort``; otherwise a range is its first port.
     """
-    sending = {p.name: _rules(policies, "egress", p) for p in places}
-    receiving = {p.name: _rules(policies, "ingress", p) for p in places}
+    sending = {p.name: _rules(policies, "egress", p, ranges) for p in places}
+    receiving = {p.name: _rules(policies, "ingress", p, ranges) for p in places}
     culprits: set[str] = set()
     for source in places:
         if not sending[source.name]:
@@ -113,15 +115,25 @@ _Rule = tuple[str, Mapping[str, Any]]
 """Name of the policy, and a rule of it."""
 
 
-def _rules(policies: Sequence[Object], direction: Direction, of: Place) -> list[_Rule]:
+def _rules(
+    policies: Sequence[Object], direction: Direction, of: Place, ranges: bool
+) -> list[_Rule]:
     """Rules of a direction of the policies that select a pod."""
     return [
-        (policy["metadata"]["name"], rule)
+        (policy["metadata"]["name"], rule if ranges else _without_ranges(rule))
         for policy in policies
         if direction in _directions(policy["spec"])
         and selects(policy["spec"].get("podSelector") or {}, of.labels)
         for rule in policy["spec"].get(direction) or ()
     ]
+
+
+def _without_ranges(rule: Mapping[str, Any]) -> Mapping[str, Any]:
+    ports = [
+        {field: value for field, value in entry.items() if field != "endPort"}
+        for entry in rule.get("ports") or ()
+    ]
+    return {**rule, "ports": ports}
 
 
 def _directions(spec: Mapping[str, Any]) -> set[str]:
