@@ -101,11 +101,8 @@ class Program:
         return found
 
 
-@contextlib.asynccontextmanager
-async def program(
-    kubeconfig: Path, namespace: str, directory: Path, pod: str = "operator-0", **settings: Any
-) -> AsyncIterator[Program]:
-    """The operator of a namespace. ``settings`` are its variables in lower case, without the prefix."""
+def environment_of(kubeconfig: Path, namespace: str, pod: str, **settings: Any) -> dict[str, str]:
+    """What the operator of a namespace is told. ``settings`` are variables in lower case, without the prefix."""
     told = {
         "namespace": namespace,
         "watch_namespaces": namespace,
@@ -114,12 +111,20 @@ async def program(
         "resync_seconds": 5,
         **settings,
     }
-    environment = {
+    return {
         "PATH": "/usr/bin:/bin",
         "KUBECONFIG": str(kubeconfig),
         "GOSSIPSWARM_AGENT_IMAGE": IMAGE,
         **{f"GOSSIPSWARM_OPERATOR_{name.upper()}": str(value) for name, value in told.items()},
     }
+
+
+@contextlib.asynccontextmanager
+async def program(
+    kubeconfig: Path, namespace: str, directory: Path, pod: str = "operator-0", **settings: Any
+) -> AsyncIterator[Program]:
+    """The operator of a namespace. ``settings`` are its variables in lower case, without the prefix."""
+    environment = environment_of(kubeconfig, namespace, pod, **settings)
     running = Program(pod, environment, directory / f"{pod}.log")
     try:
         yield running

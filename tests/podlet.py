@@ -16,7 +16,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,6 +34,8 @@ SWARM_LABEL: Final = "gossipswarm.io/swarm"
 REGION_LABEL: Final = "gossipswarm.io/region"
 INJECT_LABEL: Final = "gossipswarm.io/inject"
 CLASSLESS: Final = ""
+_numbers = count(os.getpid() * 251)
+"""Of addresses: no podlet of this process gives one that another has given, though nobody listens there yet."""
 
 
 def need_addresses() -> None:
@@ -63,14 +67,15 @@ class Podlet:
         """Images that cannot be pulled."""
         self.errors: list[BaseException] = []
         """What went wrong in the thread; raised at the end."""
+        self.taken_in: Counter[str] = Counter()
+        """How many pods of each name there have been."""
         self._cluster = cluster
-        self._namespace = namespace
+        self.namespace = namespace
         self._directory = directory
         self._kubelet_port = kubelet_port
         self._pods: dict[str, PodProcess] = {}
         self._reported: dict[str, dict[str, Any]] = {}
         self._nodes: set[str] = set()
-        self._numbers = _addresses()
         self._follow_due = 0.0
         self._stopping = threading.Event()
         self._lock = threading.RLock()
@@ -93,12 +98,12 @@ class Podlet:
 
     def log_of(self, namespace: str, pod: str) -> Path:
         """Where the agent of a pod writes, over all its restarts."""
-        assert namespace == self._namespace
+        assert namespace == self.namespace
         return self._named(pod).log
 
     def address_of(self, namespace: str, pod: str) -> str:
         """The address of a pod."""
-        assert namespace == self._namespace
+        assert namespace == self.namespace
         return self._named(pod).address
 
     def file_of(self, pod: str, path: str) -> Path:
@@ -149,6 +154,7 @@ class Podlet:
             for uid, pod in found.items():
                 if uid not in self._pods and "deletionTimestamp" not in pod["metadata"]:
                     self._pods[uid] = self._take_in(pod)
+                    self.taken_in[pod["metadata"]["name"]] += 1
             follow = time.monotonic() >= self._follow_due
             for uid, pod in found.items():
                 if uid in self._pods:
@@ -163,9 +169,7 @@ class Podlet:
         node = pod["spec"].get("nodeName") or self._bind(pod)
         bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
         place = self._directory / f"{metadata['name']}-{metadata['uid'][:8]}"
-        return PodProcess(
-            bound, next(self._numbers), place, self._directory / "claims", self._fetch
-        )
+        return PodProcess(bound, _free_address(), place, self._directory / "claims", self._fetch)
 
     def _drive(self, process: PodProcess, pod: Mapping[str, Any], follow: bool) -> None:
         metadata, image = pod["metadata"], process.container["image"]
@@ -259,7 +263,7 @@ class Podlet:
                 "spec": {
                     "accessModes": spec["accessModes"],
                     "capacity": {"storage": spec["resources"]["requests"]["storage"]},
-                    "claimRef": {"namespace": self._namespace, "name": metadata["name"],
+                    "claimRef": {"namespace": self.namespace, "name": metadata["name"],
                                  "uid": metadata["uid"]},
                     "hostPath": {"path": str(self._directory / "claims" / metadata["uid"])},
                     "persistentVolumeReclaimPolicy": "Retain",
@@ -272,7 +276,7 @@ class Podlet:
     # --- the API ----------------------------------------------------------------------------------
 
     def _path(self, kind: str, name: str = "") -> str:
-        return f"/api/v1/namespaces/{self._namespace}/{kind}/{name}".rstrip("/")
+        return f"/api/v1/namespaces/{self.namespace}/{kind}/{name}".rstrip("/")
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._cluster.request("GET", self._path(kind))["items"]
@@ -296,13 +300,12 @@ def _label(process: PodProcess, name: str) -> str:
     return str(process.pod["metadata"].get("labels", {}).get(name, ""))
 
 
-def _addresses() -> Iterator[str]:
-    """Addresses that nobody uses now, each only once."""
-    start = os.getpid() * 251
-    for number in range(start, start + (1 << 16)):
+def _free_address() -> str:
+    for number in islice(_numbers, 1 << 16):
         address = f"{NETWORK}.{number // 250 % 255}.{1 + number % 250}"
         if all(_is_free(address, port) for port in (GOSSIP_PORT, API_PORT)):
-            yield address
+            return address
+    raise LookupError(f"no address of {NETWORK}.0.0/16 is free")
 
 
 def _is_free(address: str, port: int) -> bool:

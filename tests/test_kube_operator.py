@@ -126,32 +126,6 @@ async def test_a_stateful_set_of_somebody_else_is_refused_and_named(
     assert "Helm release database" in progressing["message"]
 
 
-class Stopped(Exception):
-    """The operator was killed here."""
-
-
-async def test_an_operator_killed_after_each_action_is_continued_by_the_next(
-    admin: KubeClient, namespace: str, account: Path
-):
-    await admin.create(swarm(namespace))
-
-    def stop(_: object) -> None:
-        raise Stopped
-
-    stops = 0
-    for _ in range(30):
-        async with reconciler(account, checkpoint=stop) as (operator, _):
-            try:
-                await operator.reconcile((namespace, "demo"))
-            except Stopped:
-                stops += 1
-                continue
-            break
-    assert stops >= len(OWNED)
-    for resource, name in OWNED:
-        assert await admin.get(resource, namespace, name) is not None
-
-
 async def test_a_refused_action_stands_in_a_condition_and_an_event(
     admin: KubeClient, namespace: str, account: Path
 ):
