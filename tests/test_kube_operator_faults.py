@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -21,11 +22,14 @@ from kube_operator_runs import (
     OWNED,
     cluster_admin,
     condition,
+    make_account,
     operator_account,
     swarm,
     until,
 )
-from kube_proxy import Proxy, every, proxying
+from kube_proxy import Fault, Proxy, every, proxying
+
+FAULTS: Final[tuple[Fault, ...]] = (409, 410, 429, 500, 503, "timeout", "cut")
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
@@ -49,10 +53,22 @@ async def behind_proxy(cluster: Cluster, account: Path, namespace: str) -> Async
                 await asyncio.wait({task})
 
 
-@pytest.mark.parametrize("fault", [409, 410, 429, 500, 503, "timeout", "cut"])
 async def test_a_swarm_comes_about_although_every_fourth_write_fails(
-    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, fault
+    cluster: Cluster, admin: KubeClient
 ):
+    """In whatever way; all at the same time, because what each of them does most is to wait."""
+    with contextlib.ExitStack() as stack:
+        namespaces = [stack.enter_context(cluster.namespace()) for _ in FAULTS]
+        accounts = [make_account(cluster, namespace) for namespace in namespaces]
+        async with asyncio.TaskGroup() as group:
+            for namespace, account, fault in zip(namespaces, accounts, FAULTS, strict=True):
+                group.create_task(comes_about(cluster, admin, namespace, account, fault))
+
+
+async def comes_about(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, fault: Fault
+) -> None:
+    """A swarm whose operator has every fourth write fail in this way."""
     await admin.create(swarm(namespace))
     async with behind_proxy(cluster, account, namespace) as proxy:
         proxy.choose = every(4, fault, ("PATCH", "POST", "DELETE"))
@@ -61,7 +77,12 @@ async def test_a_swarm_comes_about_although_every_fourth_write_fails(
             found = [await admin.get(resource, namespace, name) for resource, name in OWNED]
             return all(body is not None for body in found)
 
-        await until(is_whole, 60)
+        try:
+            await until(is_whole, 60)
+        except AssertionError as error:
+            error.add_note(f"every fourth write: {fault}")
+            raise
+        assert sum(met == fault for _, _, met in proxy.requests) >= 3
 
 
 async def test_a_server_that_fails_altogether_is_not_stormed(

@@ -73,6 +73,10 @@ async def hold(admin: KubeClient, api: AgentsApi, namespace: str, key: str, valu
     return all(getattr(read, "value", None) == value for read in found.values())
 
 
+async def empty(admin: KubeClient, namespace: str) -> bool:
+    return await admin.list_all(PODS, namespace) == []
+
+
 async def test_a_region_is_added_and_goes_when_others_hold_all_that_its_agents_have(
     admin: KubeClient, namespace: str, account: Path, podlet: Podlet
 ):
@@ -134,7 +138,7 @@ async def test_a_region_shrinks_to_one_to_none_and_comes_back_with_all_there_was
         await change(admin, namespace, regions=regions(us_east=0, eu_west=0))
         found = await stands(admin, namespace, Ready="True", Available="False", Progressing="False")
         assert condition(found, "Available")["reason"] == "NoAgents"
-        assert await admin.list_all(PODS, namespace) == []
+        await until(lambda: empty(admin, namespace))
 
         await change(admin, namespace, regions=regions(us_east=1, eu_west=1))
         await stands(admin, namespace, **SETTLED, Available="True")
