@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import kube
 import podlet as podlets
@@ -14,6 +15,10 @@ import podlet as podlets
 # A shell ignores interrupts on behalf of its background jobs, and children would inherit that: what Ctrl-C
 # does to the programs under test must not depend on how the tests were started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

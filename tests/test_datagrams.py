@@ -112,7 +112,7 @@ async def test_random_bytes_are_dropped_whatever_they_are() -> None:
     async with peers(1) as (one,):
         sealed = one.keyring.seal(b"\x91x")
 
-        @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=200, suppress_health_check=list(HealthCheck))
         @given(
             st.one_of(
                 st.binary(max_size=200),

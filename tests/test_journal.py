@@ -125,7 +125,7 @@ for _record in RECORDS:
     ENDS.append(ENDS[-1] + 8 + len(_record))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, len(SEGMENT) - 1))
 def test_a_tail_torn_anywhere_costs_only_the_record_it_tore(tmp_path: Path, length: int) -> None:
     shutil.rmtree(tmp_path / "j", ignore_errors=True)
@@ -139,7 +139,7 @@ def test_a_tail_torn_anywhere_costs_only_the_record_it_tore(tmp_path: Path, leng
         assert recovery.torn_bytes == length - ENDS[whole]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, len(SEGMENT) - 1), st.integers(1, 255))
 def test_a_byte_damaged_anywhere_costs_only_its_record_and_is_reported(
     tmp_path: Path, at: int, change: int

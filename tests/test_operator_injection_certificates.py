@@ -139,7 +139,7 @@ def test_python_s_tls_takes_it(tmp_path):
     assert one.version() == "TLSv1.3"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(

@@ -361,7 +361,7 @@ def without_file_mounts(container: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in container.items() if k != "volumeMounts"}, "mounts": kept}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SPECS, SENSIBLE)
 def test_once_is_as_good_as_twice_and_other_containers_get_mounts_only(spec, annotations):
     before, of = pod(annotations, **spec), swarm(**PLACED)
@@ -388,7 +388,7 @@ def test_once_is_as_good_as_twice_and_other_containers_get_mounts_only(spec, ann
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(
         st.sampled_from(["project", "prefixes", "resources", "reload-signal", "reload-url"]),
@@ -420,7 +420,7 @@ def test_an_edge_takes_what_it_is_told(name, tmp_path):
     assert len(config.project) == {"everything": 3, "json": 1}.get(name, 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SENSIBLE)
 def test_an_agent_takes_whatever_files_are_asked_for(annotations):
     before = pod(annotations, shareProcessNamespace=True, securityContext={"runAsUser": 7})

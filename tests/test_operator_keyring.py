@@ -176,7 +176,7 @@ def test_key_ids_are_those_of_the_agent():
     assert OLD.id == key_id(base64.b64decode(OLD.material)).hex()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_nobody_is_ever_deaf_whatever_fails_on_the_way(data):
     """Agents miss orders, restart with any Secret of the last steps, the network parts: all can still hear all."""

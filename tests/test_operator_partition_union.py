@@ -159,7 +159,7 @@ CUTS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(CUTS, st.lists(SPECS, max_size=3), st.sampled_from([RANGES, LISTED]))
 def test_what_policies_of_others_open_is_what_the_union_of_all_of_them_lets_through(
     found, specs, ports
@@ -189,7 +189,7 @@ def test_what_policies_of_others_open_is_what_the_union_of_all_of_them_lets_thro
     assert not leaks(innocent), "whoever deletes what is named has the cut"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CUTS, st.sampled_from(PODS), st.sampled_from(PODS))
 def test_a_cut_closes_gossip_across_it_and_nothing_else(found, source, target):
     own, severed = ours(found)
@@ -201,7 +201,7 @@ def test_a_cut_closes_gossip_across_it_and_nothing_else(found, source, target):
             assert passes(own, source, target, protocol, port, NAMESPACE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CUTS, st.sampled_from(PODS), st.sampled_from(PODS))
 def test_where_ranges_are_not_known_listed_ports_stay_open_and_gossip_does_not(
     found, source, target

@@ -318,7 +318,7 @@ def test_an_operator_that_stops_after_any_action_is_continued(scenario):
         assert outcome(other) == expected, f"stopped after {steps} of {total}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_sequence_of_changes_settles_and_nobody_goes_with_what_only_it_held(data):
     world = World(swarm_source())

@@ -214,9 +214,7 @@ variables = st.dictionaries(
 
 
 @given(value=variables)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_shell_gives_the_variables_back(value: dict[str, Any], tmp_path: Path) -> None:
     names = {name: name.replace("-", "_").upper() for name in value}
     if len(set(names.values())) < len(names):

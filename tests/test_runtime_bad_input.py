@@ -22,7 +22,7 @@ from gossipswarm_agent.runtime.keyring import Keyring
 from loopback import HOST, until
 
 KINDS = list(messages.Message.__args__)
-FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 
 names = st.sampled_from(["peer", "victim", "stranger", "", "peer/1", "x" * 300])
 numbers = st.integers(-(2**63), 2**64 - 1) | st.integers(0, 300)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipswarm_agent.core.batch import (
@@ -39,7 +39,6 @@ def test_runs_expand_to_the_dots_of_rows_and_contract_again(given_runs: list[Any
     assert expand(contract(origins, sequences)) == (origins, sequences)
 
 
-@settings(deadline=None)
 @given(steps, st.integers(1, 600))
 def test_parts_hold_every_row_once_and_no_dot_in_two(story: list[Any], limit: int) -> None:
     _, batches = history(story)
@@ -61,7 +60,6 @@ def test_parts_hold_every_row_once_and_no_dot_in_two(story: list[Any], limit: in
         seen |= dots
 
 
-@settings(deadline=None)
 @given(steps, st.data())
 def test_taking_rows_keeps_all_that_belongs_to_them(story: list[Any], data: Any) -> None:
     _, batches = history(story)
@@ -175,7 +173,6 @@ def test_every_batch_that_is_written_is_valid() -> None:
         validate(received(put(state, key, 1)))
 
 
-@settings(deadline=None)
 @given(steps)
 def test_every_batch_of_a_history_is_valid(story: list[Any]) -> None:
     for batch in history(story)[1]:

@@ -28,7 +28,7 @@ from state_swarm import (
     steps,
 )
 
-thorough = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
 
 def revived(records: Any, name: str = "writer-0", **options: Any) -> State:

@@ -30,7 +30,7 @@ from state_swarm import (
     steps,
 )
 
-thorough = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 POLICIES = ["vector-clock", "last-write-wins", "max", "min", "union", "manual"]
 
 

@@ -185,7 +185,7 @@ def test_comparison_brings_back_neither_the_superseded_nor_the_collected() -> No
     assert facts(two) == before
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(steps, steps, st.lists(st.booleans(), min_size=3, max_size=3))
 def test_collection_at_different_times_changes_nothing_that_can_be_read(
     before: list[Any], after: list[Any], collects: list[bool]

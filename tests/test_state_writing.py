@@ -373,7 +373,7 @@ def test_a_large_subtree_is_deleted_in_one_call() -> None:
 
 
 @given(st.lists(mutations, max_size=8))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_what_is_read_key_by_key_is_what_is_read_at_once(several: list[Mutation]) -> None:
     state = new_state()
     for mutation in several:
