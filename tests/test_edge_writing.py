@@ -36,6 +36,25 @@ async def test_a_write_is_acknowledged_by_the_agent_and_can_be_read_at_the_edge_
         assert edge.edge.read("app").etag == agent.agent.read("app").etag
 
 
+async def test_an_edge_of_some_prefixes_waits_for_writes_that_concern_it_and_no_others():
+    async with one_agent() as agent, edge_of([agent], prefixes=["app.config"]) as edge:
+        for number in range(20):
+            value = {"config": {"x": number}, "other": number}
+            assert (await edge.ask("PUT", "/v1/state/app", value)).status == 200
+            assert edge.edge.read("app.config.x").value == number
+        replica = edge.edge.replica
+        assert replica.concerns("app.config.x")
+        assert replica.concerns("")
+        assert not replica.concerns("app.configuration")
+        written = await edge.ask("PUT", "/v1/state/app.configuration", 1)
+
+        async def told() -> bool:
+            origin, _, sequence = written.document["dot"].rpartition(":")
+            return replica.vector.covers(origin, int(sequence))
+
+        await until(told)
+
+
 async def test_conditions_request_ids_and_convergence_work_as_at_the_agent():
     async with served("us-east", "us-west") as agents, edge_of(agents[:1]) as edge:
         first = await edge.ask("PUT", "/v1/state/k", 1, headers={"X-Request-Id": "one"})

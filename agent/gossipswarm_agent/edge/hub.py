@@ -20,7 +20,7 @@ from aiohttp import WSMsgType, web
 
 from gossipswarm_agent.core.versions import VersionVector
 from gossipswarm_agent.edge import frames
-from gossipswarm_agent.edge.feed import Feed, Prefixes, add, copied
+from gossipswarm_agent.edge.feed import Feed, Prefixes, add
 from gossipswarm_agent.edge.frames import Hello, Taken
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Edges:
 
     def _fall_behind(self, edge: Attended) -> None:
         if edge.vector is None:
-            edge.vector = copied(self._feed.sent)
+            edge.vector = self._feed.told(edge.prefixes)
         self._leave_level(edge)
         edge.fell_behind.set()
 
@@ -302,6 +302,10 @@ class Edges:
             frames_due = extra if edge.terms == self._terms else [*extra, self._terms]
             if await _push_all(edge, frames_due):
                 edge.terms = self._terms
+        for prefixes, claims in self._feed.debts():
+            for edge in list(self._level.get(prefixes, ())):
+                if not await _push_all(edge, [claims]):
+                    self._fall_behind(edge)
 
     def _sign_of_life(self) -> frames.Beat:
         agent, sent = self._agent, self._feed.sent

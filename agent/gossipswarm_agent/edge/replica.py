@@ -175,6 +175,11 @@ class Replica:
             not prefix or key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes
         )
 
+    def concerns(self, key: str) -> bool:
+        """Whether a write to this key may change what is held here."""
+        above = f"{key}." if key else ""
+        return self.holds(key) or any(each.startswith(above) for each in self.prefixes or ())
+
     # --- keeping it -------------------------------------------------------------------------------
 
     def save(self) -> tuple[Terms, Iterator[bytes]]:

@@ -74,7 +74,8 @@ class Forwarder:
     async def write(self, call: Call, body: bytes | None) -> web.Response:
         """A write; answered once the edge itself has it, if it holds such keys, so that its writer can read it."""
         response = await self.forward(call, body)
-        if response.status == 200 and isinstance(response.body, bytes):
+        concerned = self._edge.replica.concerns(call.key())
+        if response.status == 200 and concerned and isinstance(response.body, bytes):
             found = _DOT.search(response.body)
             if found is not None:
                 await self._arrived(found[1], found[2])
