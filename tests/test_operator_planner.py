@@ -163,6 +163,20 @@ def test_fewer_agents_only_after_they_handed_over():
     assert "demo-us-east-1" not in config
 
 
+def test_a_smaller_swarm_is_not_done_before_its_agents_are_told_to_go(monkeypatch):
+    world = ready_world(replicasPerRegion=2)
+    world.change(replicasPerRegion=1)
+    with monkeypatch.context() as late:
+        late.setattr(world, "controllers", lambda: None)
+        for _ in range(3):
+            made = world.reconcile()
+        assert made.actions == ()
+        assert [wait.reason for wait in made.waits] == ["Leaving", "Leaving"]
+        assert "demo-us-east-1" in made.waits[0].message
+    world.settle()
+    assert sorted(world.agents) == ["demo-eu-west-0", "demo-us-east-0"]
+
+
 def test_a_region_is_removed_after_its_agents_handed_over():
     world = ready_world()
     world.change(regions=[{"name": "us-east"}])

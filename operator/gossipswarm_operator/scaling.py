@@ -48,6 +48,9 @@ def scale(swarm: Swarm, observed: Observed, now: datetime) -> Scale:
                 replicas[region] = swarm.replicas(region)
             else:
                 removable.append(region)
+            if pods:
+                # Kubernetes ends them, a while after it is told that there are to be fewer.
+                waits.append(Wait("Leaving", f"{pods[0].name} may go and has not been told to yet"))
             continue
         drains += [
             Drain(pod.name, names, timestamp(pod.draining_since or now))
