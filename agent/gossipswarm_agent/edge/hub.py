@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from gossipswarm_agent.core.versions import VersionVector
-from gossipswarm_agent.edge import frames
+from gossipswarm_agent.edge import frames, reports
 from gossipswarm_agent.edge.feed import Feed, Prefixes, add
 from gossipswarm_agent.edge.frames import Hello, Taken
 
@@ -138,6 +138,10 @@ class Edges:
             return 0.0
         index = len(self._times) - min(missing, len(self._times))
         return time.monotonic() - self._times[index] if self._times else 0.0
+
+    def projections(self) -> Mapping[reports.State, int]:
+        """Files that these edges keep, by how they are."""
+        return reports.count(edge.report for edge in self._edges)
 
     def wake(self) -> None:
         """Something changed at the agent."""

@@ -201,6 +201,13 @@ class Metrics(Collector):
                     max(lags, default=0.0))  # fmt: skip
         yield counter("edges_dropped", "Edges that were given up for being silent or too slow.",
                       0 if edges is None else edges.dropped)  # fmt: skip
+        files = GaugeMetricFamily(
+            PREFIX + "edge_projections", "Files that these edges keep, by state.", labels=["state"]
+        )
+        counts = {} if edges is None else edges.projections()
+        for state in ("applied", "unapplied", "trouble"):
+            files.add_metric([state], counts.get(state, 0))
+        yield files
 
     def _process(self) -> Iterator[Metric]:
         agent = self._agent
