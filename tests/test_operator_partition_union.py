@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gossipswarm_operator import model
 from gossipswarm_operator.builders.policies import network_policy
 from gossipswarm_operator.builders.ports import RANGES, OpenPorts, listed
+from gossipswarm_operator.partition import union
 from gossipswarm_operator.partition.model import parse
 from gossipswarm_operator.partition.policies import side_policies
 from gossipswarm_operator.partition.severing import combined, pair
@@ -257,6 +258,29 @@ def test_agents_of_another_swarm_of_the_namespace_are_not_touched():
         other["metadata"]["labels"]["gossipswarm.io/swarm"] = "billing"
     for protocol in ("TCP", "UDP"):
         assert passes(own, others[0], others[1], protocol, PORT, NAMESPACE)
+
+
+def test_a_thousand_agents_are_no_more_to_reckon_with_than_the_kinds_of_them(monkeypatch):
+    calls = 0
+    real = union.selects
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(union, "selects", counted)
+    pods = [pod(region, n, number) for number, region in enumerate(REGIONS) for n in range(300)]
+    spec = {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [{"podSelector": {}}]}],
+        "egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 53}]}],
+    }
+    _, severed = ours(partition(["us-east"]))
+    places = [place(p) for p in pods]
+    assert opened([{"metadata": {"name": "dns"}, "spec": spec}], places, severed, NAMESPACE) == ()
+    assert calls < 10 * len(pods)
 
 
 def test_one_end_alone_opens_nothing():

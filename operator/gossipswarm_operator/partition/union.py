@@ -79,6 +79,7 @@ def opened(
     ``policies`` are those beside the cut's own, which isolate every pod of a severed region in both directions; so what passes
     is what some of these allow at both ends. ``ranges``: the network knows ``endPort``; otherwise a range is its first port.
     """
+    places = _distinct(policies, places, port, namespace_labels, ranges)
     sending = {p.name: _rules(policies, "egress", p, ranges) for p in places}
     receiving = {p.name: _rules(policies, "ingress", p, ranges) for p in places}
     culprits: set[str] = set()
@@ -99,6 +100,34 @@ def opened(
                 if out and into:
                     culprits |= out | into
     return tuple(sorted(culprits))
+
+
+def _distinct(
+    policies: Sequence[Object],
+    places: Sequence[Place],
+    port: int,
+    namespace_labels: Mapping[str, str],
+    ranges: bool,
+) -> list[Place]:
+    """One of each kind of places that no policy tells apart: every pair of a thousand agents takes seconds to go through."""
+    specs = [policy["spec"] for policy in policies]
+    rules = [
+        rule if ranges else _without_ranges(rule)
+        for spec in specs
+        for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ()))
+    ]
+    kinds: dict[tuple[Any, ...], Place] = {}
+    for each in places:
+        selected = tuple(selects(spec.get("podSelector") or {}, each.labels) for spec in specs)
+        matched = tuple(
+            (
+                _matches_peer(rule.get("from") or rule.get("to"), each, namespace_labels),
+                *(_matches_port(rule.get("ports"), each, protocol, port) for protocol in PROTOCOLS),
+            )
+            for rule in rules
+        )
+        kinds.setdefault((each.region, selected, matched), each)
+    return list(kinds.values())
 
 
 def described(overrides: Sequence[str]) -> str:
