@@ -64,6 +64,8 @@ class Agents:
 
     async def probe(self, address: AgentAddress, target: str) -> Flows:
         source = self._agent(address)
+        self._world.now += timedelta(seconds=self._world.probe_seconds)
+        self._world.probe_seconds = 0.0
         host = target.rpartition(":")[0]
         other = next(a for a in self._world.agents.values() if a.address == host)
         dropped = source.drops_frames_of(other) or other.drops_frames_of(source)

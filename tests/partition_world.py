@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 from gossipswarm_operator import builders, model, names
@@ -50,6 +51,8 @@ class World:
         self.seconds = 0
         self.enforces = enforces
         """The network heeds NetworkPolicies."""
+        self.probe_seconds = 0.0
+        """How long the next probe takes."""
         self.ports = ports
         self.ranges = ranges
         self.api = Server(lambda: self.now)
@@ -57,6 +60,7 @@ class World:
         self.agents: dict[str, Agent] = {}
         self.flows: set[tuple[str, str]] = set()
         """Flows in use: who sends to whom."""
+        self._numbers = count()
         self.events: list[tuple[str, str]] = []
         self.actions: list[Action] = []
         self.stop_after: int | None = None
@@ -137,11 +141,17 @@ class World:
             and (not of_cuts or found["metadata"]["labels"].get(names.COMPONENT_LABEL) == "cut")
         ]
 
+    def change_swarm(self, **spec: Any) -> None:
+        found = self.objects["GossipSwarm", "demo"]
+        found["spec"] |= spec
+        found["metadata"]["generation"] += 1
+        self.api.version(found)
+
     # --- agents and their network -----------------------------------------------------------------
 
     def start(self, region: str, ordinal: int) -> Agent:
         """A pod is made and its agent starts, born into the cut that is mounted."""
-        agent = Agent(self, region, ordinal, len(self.agents))
+        agent = Agent(self, region, ordinal, next(self._numbers))
         self.agents[agent.name] = agent
         self.put(agent.pod())
         found = self.objects.get(("ConfigMap", "demo-cut"))
@@ -150,6 +160,12 @@ class World:
             ends = [link.split("|") for link in links]
             agent.restart(frozenset(a if b == region else b for a, b in ends if region in (a, b)))
         return agent
+
+    def stop(self, agent: Agent) -> None:
+        """Its pod goes, for good."""
+        del self.agents[agent.name]
+        self.api.remove("Pod", agent.name)
+        self.flows = {flow for flow in self.flows if agent.name not in flow}
 
     def reaches(self, source: Agent, target: Agent, protocol: str, port: int) -> bool:
         """Whether policies let a new flow pass."""

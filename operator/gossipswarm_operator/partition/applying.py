@@ -201,6 +201,8 @@ class Applier:
                 said = answer.detail if isinstance(answer, AgentError) else answer
                 answers[name, turn[name].target] = said
         partition, now = action.partition, self._now()
+        if partition.is_expired(now):
+            return  # what passes now passes as it ought to
         trial = self._memory.trial(partition, now)
         key = (partition.uid, partition.by_agents)
         self._memory.trials[key] = probing.judged(trial, action.asks, answers, now)

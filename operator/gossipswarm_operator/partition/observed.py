@@ -19,6 +19,8 @@ from gossipswarm_operator.partition.model import SwarmPartition
 class Observed(msgspec.Struct, frozen=True):
     """Everything that a plan is made from."""
 
+    name: str
+    """Of the swarm."""
     partitions: tuple[SwarmPartition, ...]
     """All of the swarm, those that are over included."""
     invalid: Mapping[str, str] = {}

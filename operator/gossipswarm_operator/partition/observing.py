@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from gossipswarm_operator import names
 from gossipswarm_operator.access import address_of, authority, tokens_in
@@ -30,6 +30,8 @@ from gossipswarm_operator.partition.observed import Observed
 
 Key = tuple[str, str]
 """Namespace and name of a swarm."""
+_NEEDED: Final = ("regions", "networkPolicy", "api")
+"""Fields of a swarm's spec that cuts depend on."""
 
 
 class Seen:
@@ -54,7 +56,7 @@ async def observe(
     policies = await kube.list_all(NETWORK_POLICIES, key[0])
     named = {found["metadata"]["name"]: found for found in policies}
     if swarm is None:
-        gone = Observed(partitions, invalid, None, absence, named)
+        gone = Observed(key[1], partitions, invalid, None, absence, named)
         return Seen(gone, {})
     birth_cut = await kube.get(CONFIG_MAPS, key[0], names.cut_config_map(swarm.name))
     listed = await kube.list_all(
@@ -69,6 +71,7 @@ async def observe(
         found = await ask_all(asked, api.partition)
         views = {name: view for name, view in found.items() if isinstance(view, Partition)}
     observed = Observed(
+        name=key[1],
         partitions=partitions,
         invalid=invalid,
         swarm=swarm,
@@ -104,8 +107,11 @@ async def _swarm(kube: KubeClient, key: Key) -> tuple[Swarm | None, tuple[str, s
         return None, ("SwarmTerminating", f"GossipSwarm {key[1]!r} is being deleted")
     source.setdefault("apiVersion", SWARMS.api_version)
     source.setdefault("kind", SWARMS.kind)
+    # A mistake elsewhere in its spec neither ends a cut nor keeps it: what runs is cut, and asked.
+    spec = source.get("spec") or {}
+    needed = {field: spec[field] for field in _NEEDED if field in spec}
     try:
-        return parse_swarm(source), ("", "")
+        return parse_swarm({**source, "spec": needed}), ("", "")
     except InvalidSpec as error:
         return None, ("SwarmInvalid", f"GossipSwarm {key[1]!r}: {error}")
 

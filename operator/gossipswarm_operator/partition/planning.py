@@ -36,7 +36,13 @@ from gossipswarm_operator.partition.actions import (
 from gossipswarm_operator.partition.model import SwarmPartition
 from gossipswarm_operator.partition.observed import Memory, Observed, labels_of
 from gossipswarm_operator.partition.policies import COMPONENT, side_policies
-from gossipswarm_operator.partition.severing import Cut, combined, refusal
+from gossipswarm_operator.partition.severing import (
+    Cut,
+    combined,
+    nothing_to_cut,
+    refusal,
+    severed_by,
+)
 
 PATIENCE: Final = timedelta(seconds=60)
 """After which a deleted object goes although its cut could not be undone: its policies are its own, and go with it."""
@@ -51,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
     ended: tuple[SwarmPartition, ...]
     """Those whose cuts are undone by the actions."""
     refused: dict[str, tuple[str, str]]
-    """By uid: why a cut cannot be made, as a reason and a message."""
+    """By uid: why a cut cannot be made, or one in force not as it ought to be, as a reason and a message."""
     cut: Cut
     """All of the swarm that is to be cut."""
     overrides: dict[str, tuple[str, ...]]
@@ -66,6 +72,7 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     live = [p for p in decided.partitions if p.is_live(now)]
     ended = [p for p in decided.partitions if _has_ended(p, now)]
     cut = combined(live, observed.regions)
+    decided.refused |= _impeded(observed, live, cut)
     actions = list(decided.actions)
     if observed.swarm is not None:
         actions += _network(observed.swarm, observed, live, cut)
@@ -74,7 +81,8 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     else:
         actions += _leftovers(observed, set())
     actions += [_finish(p, observed, now) for p in ended]
-    actions += probing.rounds(observed, memory, live, now)
+    tried = [p for p in live if not decided.overrides.get(p.uid)]
+    actions += probing.rounds(observed, memory, tried, now)
     return Plan(
         tuple(actions),
         tuple(live),
@@ -154,13 +162,23 @@ def _obstacle(partition: SwarmPartition, observed: Observed) -> tuple[str, str] 
         why = "is on the network of its node, where no NetworkPolicy applies"
         hint = "take it off that, or make the cut with mechanism: Agent"
         return ("HostNetwork", f"{exposed[0]} {why}; {hint}")
-    for body in side_policies(
-        observed.swarm, partition, combined([partition], observed.regions), observed.regions
-    ):
-        there = observed.policies.get(body["metadata"]["name"])
-        if there is not None and not names.is_owned_by(there, partition.uid):
-            return ("NameTaken", f"NetworkPolicy {body['metadata']['name']} {whose(there)}")
+    return _name_taken(observed.swarm, partition, combined([partition], observed.regions), observed)
+
+
+def _name_taken(
+    swarm: Swarm, partition: SwarmPartition, cut: Cut, observed: Observed
+) -> tuple[str, str] | None:
+    """A policy of somebody else stands where one of the cut belongs."""
+    for body in side_policies(swarm, partition, cut, observed.regions):
+        if _is_taken(body, partition, observed):
+            name = body["metadata"]["name"]
+            return ("NameTaken", f"NetworkPolicy {name} {whose(observed.policies[name])}")
     return None
+
+
+def _is_taken(body: Object, partition: SwarmPartition, observed: Observed) -> bool:
+    there = observed.policies.get(body["metadata"]["name"])
+    return there is not None and not names.is_owned_by(there, partition.uid)
 
 
 def _keep(
@@ -193,6 +211,23 @@ def _keep(
     return partition
 
 
+def _impeded(
+    observed: Observed, live: Sequence[SwarmPartition], cut: Cut
+) -> dict[str, tuple[str, str]]:
+    """Cuts in force that came to lack a side, or cannot have a policy for a new one."""
+    found = {}
+    for partition in live:
+        assert observed.swarm is not None
+        why = None
+        if not severed_by(partition, observed.regions):
+            why = nothing_to_cut(observed.regions)
+        elif partition.by_network:
+            why = _name_taken(observed.swarm, partition, cut.for_policies(), observed)
+        if why is not None:
+            found[partition.uid] = why
+    return found
+
+
 # --- the network ----------------------------------------------------------------------------------
 
 
@@ -207,9 +242,10 @@ def _network(
         if there is None or standing(swarm, there) in ("ours", "orphan"):
             bodies.append(cut_config_map(swarm, cut))
     policed = cut.for_policies()
+    # Those on their way out included: to hand over what they hold, they have to be heard once the cut is over.
     for region in observed.regions:
         baseline = observed.baseline(region)
-        wanted = swarm.spec.network_policy.mode == "Enabled" and region in swarm.regions
+        wanted = swarm.spec.network_policy.mode == "Enabled"
         if baseline is not None and wanted and standing(swarm, baseline) in ("ours", "orphan"):
             bodies.append(network_policy(swarm, region, policed, observed.regions, observed.ports))
     sides = [
@@ -217,6 +253,7 @@ def _network(
         for partition in live
         if partition.by_network
         for body in side_policies(swarm, partition, policed, observed.regions, observed.ports)
+        if not _is_taken(body, partition, observed)
     ]
     for body in [*bodies, *sides]:
         body = drift.stamped(body)
@@ -249,13 +286,12 @@ def _differs(body: Object, there: Object | None) -> bool:
 
 def _leftovers(observed: Observed, wanted: set[str]) -> list[Action]:
     """Policies of cuts that are over, or that have other sides by now."""
-    swarms = {partition.swarm for partition in observed.partitions}
     return [
         Remove("NetworkPolicy", name, found["metadata"]["uid"])
         for name, found in sorted(observed.policies.items())
         if name not in wanted
         and labels_of(found).get(names.COMPONENT_LABEL) == COMPONENT
-        and labels_of(found).get(names.SWARM_LABEL) in swarms
+        and labels_of(found).get(names.SWARM_LABEL) == observed.name
         and "deletionTimestamp" not in found["metadata"]
     ]
 

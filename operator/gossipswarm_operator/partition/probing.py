@@ -66,9 +66,8 @@ def rounds(
         shown = trial.closed >= ROUNDS
         if shown and trial.at is not None and now - trial.at < AGAIN:
             continue
-        asks = _asks(observed, partition, trial.rounds)
-        if asks:
-            found.append(Probe(partition, asks))
+        # Also where there is nobody to ask: how long that lasts is to be known.
+        found.append(Probe(partition, _asks(observed, partition, trial.rounds)))
     return found
 
 
@@ -118,13 +117,16 @@ def judged(
             if flow.open
         ]
     was_shown = trial.closed >= ROUNDS
-    closed = trial.closed if not probed else 0 if passed else trial.closed + 1
+    if not probed:
+        return msgspec.structs.replace(
+            trial, rounds=trial.rounds + 1, sealed=False, open=(), failure=failure, at=now
+        )
     return Trial(
         # What held and does not any more is given as long to come right as at first.
         since=now if was_shown and passed else trial.since,
         rounds=trial.rounds + 1,
-        closed=closed,
-        sealed=probed > 0 and not any(reach.flow.startswith("fresh") for reach in passed),
+        closed=0 if passed else trial.closed + 1,
+        sealed=not any(reach.flow.startswith("fresh") for reach in passed),
         open=tuple(passed),
         probed=probed,
         failure=failure,

@@ -238,7 +238,8 @@ def _due(
         due.append(WAITING_SECONDS)
     for partition in made.live:
         assert partition.applied_at is not None
-        undecided = probing.verdict(memory.trial(partition, now), now).state == "trying"
+        verdict = probing.verdict(memory.trial(partition, now), now)
+        undecided = verdict.state == "trying" and not made.overrides.get(partition.uid)
         unseen = not _holds(partition.source, "Detected")
         is_young = now - partition.applied_at < YOUNG
         due.append(MOVING_SECONDS if undecided or (unseen and is_young) else STEADY_SECONDS)

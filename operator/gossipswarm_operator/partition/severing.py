@@ -94,9 +94,14 @@ def refusal(partition: SwarmPartition, regions: Sequence[str]) -> tuple[str, str
                 f"spec.groups: the swarm has no region {region!r}, but {', '.join(regions)}{hint}",
             )
     if not severed_by(partition, regions):
-        why = "every region would be on one side, so nothing would be cut off"
-        return ("NothingToCut", f"spec.groups: {why}; the swarm has {', '.join(regions)}")
+        return nothing_to_cut(regions)
     return None
+
+
+def nothing_to_cut(regions: Sequence[str]) -> tuple[str, str]:
+    """The reason and the message where all regions are on one side."""
+    why = "every region would be on one side, so nothing would be cut off"
+    return ("NothingToCut", f"spec.groups: {why}; the swarm has {', '.join(regions)}")
 
 
 def described(partition: SwarmPartition, regions: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from gossipswarm_operator import conditions
 from gossipswarm_operator.conditions import Condition, false, true, unknown
 from gossipswarm_operator.failures import Failure
-from gossipswarm_operator.partition import union
+from gossipswarm_operator.partition import probing, union
 from gossipswarm_operator.partition.model import SwarmPartition, moment
 from gossipswarm_operator.partition.observed import Observed
 from gossipswarm_operator.partition.planning import Plan
@@ -89,6 +89,9 @@ def merging(
         name for name, cuts in _cuts_seen(observed).items() if any(found in pairs for found in cuts)
     )
     took = now - partition.healed_at
+    if observed.silent and not observed.views:
+        said = f"none of {len(observed.silent)} agents answers"
+        return _stored(partition, [false("Healed", "Merging", said)], now)
     if not lacking:
         said = "every agent that answers hears all regions that it is to hear"
         return _stored(partition, [true("Healed", "Whole", said)], now)
@@ -110,7 +113,7 @@ def _of_live(
     now: datetime,
 ) -> dict[str, Any]:
     found = [
-        _applied(partition, observed, failures),
+        _applied(partition, observed, plan.refused.get(partition.uid), failures),
         _enforced(partition, plan, failures),
         _detected(partition, observed),
         false("Healed", "InForce", "has not ended"),
@@ -130,11 +133,16 @@ def _of_live(
 
 
 def _applied(
-    partition: SwarmPartition, observed: Observed, failures: Sequence[Failure]
+    partition: SwarmPartition,
+    observed: Observed,
+    impeded: tuple[str, str] | None,
+    failures: Sequence[Failure],
 ) -> Condition:
     trouble = _trouble(failures)
     if trouble is not None:
         return false("Applied", failures[0].reason, trouble)
+    if impeded is not None:
+        return false("Applied", *impeded)
     sides = described(partition, observed.regions)
     if partition.by_agents:
         return true("Applied", "AgentsTold", f"agents drop what crosses {sides}")
@@ -145,6 +153,9 @@ def _enforced(partition: SwarmPartition, plan: Plan, failures: Sequence[Failure]
     overrides = plan.overrides.get(partition.uid)
     if overrides:
         return false("Enforced", "OverriddenByPolicy", union.described(overrides))
+    impeded = plan.refused.get(partition.uid)
+    if impeded is not None:
+        return false("Enforced", "NotApplied", impeded[1])
     verdict = plan.verdicts[partition.uid]
     if failures:
         return false("Enforced", PROBING, "is not applied yet")
@@ -157,6 +168,10 @@ def _enforced(partition: SwarmPartition, plan: Plan, failures: Sequence[Failure]
             return false("Enforced", "NotEnforced", f"{who} it: {verdict.message}")
         case "unknown":
             return unknown("Enforced", "NotProbed", verdict.message)
+    held = conditions.find(partition.source.get("status"), "Enforced")
+    if verdict == probing.TRYING and held is not None and held["status"] == "True":
+        # Another operator looked before, and nothing has been seen to pass since.
+        return true("Enforced", held["reason"], held["message"])
     return false("Enforced", PROBING, verdict.message)
 
 
