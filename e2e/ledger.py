@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +20,8 @@ WRITERS: Final = 3
 PATIENCE: Final = 2.0
 """Seconds that a writer waits for an acknowledgement before it turns to another agent with its next line."""
 PAUSE: Final = 0.02
+LOOK_EVERY: Final = 50
+"""Lines after which a writer looks again which agents are there."""
 CHECK_SECONDS: Final = 60.0
 
 
@@ -29,6 +32,8 @@ class Ledger:
         self._swarm = swarm
         self.lines: dict[str, int] = {}
         """Acknowledged: by key below ``ledger`` what was written."""
+        self._regions: dict[str, str] = {}
+        """By the same key whose agent acknowledged it."""
         self.unknown = 0
         """Writes that nobody acknowledged in time: they may be there or not."""
         self._stopped = threading.Event()
@@ -58,14 +63,21 @@ class Ledger:
         number = 0
         while not self._stopped.wait(PAUSE):
             try:
-                agents = agents or self._swarm.agents()
+                if not agents or number % LOOK_EVERY == 0:
+                    agents = self._swarm.agents()
+                agent = chance.choice(agents)
                 key = f"w{writer}.n{number}"
                 number += 1
-                chance.choice(agents).set(f"{KEY}.{key}", number, timeout=PATIENCE)
+                agent.set(f"{KEY}.{key}", number, timeout=PATIENCE)
                 self.lines[key] = number
+                self._regions[key] = agent.region
             except (GossipSwarmError, CommandFailed, OSError):
                 self.unknown += 1
                 agents = ()
+
+    def by_region(self) -> Counter[str]:
+        """How many writes each region's agents have acknowledged so far."""
+        return Counter(list(self._regions.values()))  # a copy: writers go on
 
     def check(self, agents: int) -> None:
         """Wait until so many agents hold every line. Raises Failed with what is missing, and where."""

@@ -29,6 +29,10 @@ class Settings:
     """What agents are upgraded to."""
     storage_class: str | None
     """Of the agents' volumes; None is the cluster's default."""
+    previous: str | None
+    """Commit or tag to upgrade from; None is the newest release."""
+    seed: int | None
+    """Of what happens at random; None is another one each time."""
     results: Path | None
     """Folder for what the smoke test measured; None keeps it to the terminal."""
 
@@ -71,5 +75,16 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         agent_image=images["AGENT_IMAGE"],
         next_agent_image=images["NEXT_AGENT_IMAGE"],
         storage_class=environment.get("E2E_STORAGE_CLASS") or None,
+        previous=environment.get("E2E_PREVIOUS") or None,
+        seed=_number(environment, "E2E_SEED"),
         results=Path(environment["E2E_RESULTS"]) if environment.get("E2E_RESULTS") else None,
     )
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    value = environment.get(name, "")
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise Refused(f"{name}={value} is no whole number")
+    return int(value)

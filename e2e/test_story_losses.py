@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 
 from e2e import nodes
 from e2e.cluster import Cluster, Failed, until
+from e2e.cut import Cut
+from e2e.disturbances import Disturbances, agreed, kill
 from e2e.installation import SYSTEM
 from e2e.ledger import Ledger
 from e2e.settings import Settings
-from e2e.swarm import REGIONS, Swarm, bound, plain
+from e2e.swarm import AGREE_SECONDS, REGIONS, Swarm, bound, plain
 
 PAUSE_SECONDS = 15.0
 
@@ -86,25 +89,42 @@ def test_nothing_acknowledged_is_lost_whoever_is_killed(
     swarm.settled(6)
     with Ledger(swarm) as ledger:
         for region in REGIONS:
-            _kill(cluster, swarm.namespace, swarm.pod(f"{region}-0"))
-        cluster.kubectl(
-            "-n", SYSTEM, "delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"
-        )
+            kill(cluster, swarm.namespace, swarm.pod(f"{region}-0"))
+        kill(cluster, SYSTEM, "--all")
         swarm.settled(6)
         with nodes.stopped(nodes.of_region(cluster, "eu-central")):
-            _kill(cluster, swarm.namespace, swarm.pod("us-east-1"))
+            kill(cluster, swarm.namespace, swarm.pod("us-east-1"))
             time.sleep(PAUSE_SECONDS)
         for agent in ("us-west-0", "us-west-1"):
-            _kill(cluster, swarm.namespace, swarm.pod(agent))
+            kill(cluster, swarm.namespace, swarm.pod(agent))
         swarm.settled(6)
     assert len(ledger.lines) > 200
     ledger.check(agents=6)
 
 
-def _kill(cluster: Cluster, namespace: str, pod: str) -> None:
-    cluster.kubectl(
-        "-n", namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false"
+def test_nothing_acknowledged_is_lost_under_cuts_and_whatever_else_happens(
+    cluster: Cluster, settings: Settings, swarm: Swarm
+) -> None:
+    _needs_kind(settings)
+    seed = random.randrange(1_000_000) if settings.seed is None else settings.seed
+    print(f"repeat it with E2E_SEED={seed}")
+    swarm.apply(regions=bound(), replicasPerRegion=2)
+    swarm.settled(6)
+    with Ledger(swarm) as ledger:
+        happened = Disturbances(swarm, 2, ledger, seed)
+        happened.run()
+        swarm.settled(6)
+    print(
+        f"{len(ledger.lines)} writes acknowledged, {ledger.unknown} not; {happened.held} cuts held"
     )
+    assert happened.held > 0
+    assert len(ledger.lines) > 500
+    ledger.check(agents=6)
+    agreed(swarm, 6, AGREE_SECONDS)
+
+    assert Cut(swarm).policies() == []
+    assert cluster.find(swarm.namespace, "swarmpartitions") == []
+    assert swarm.condition("Partitioned")["status"] == "False"
 
 
 def _needs_kind(settings: Settings) -> None:
