@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from edges import api_of, edge_of
-from gossipswarm_agent.edge import frames, hub, silence, upstream
+from gossipswarm_agent.edge import attended, frames, hub, silence, upstream
 from gossipswarm_agent.edge.frames import decode_from_agent
 from gossipswarm_agent.runtime.config import Tokens
 from served import Served, one_agent, served, until
@@ -392,7 +392,7 @@ def hello(**others: object) -> bytes:
 async def test_an_edge_that_reads_nothing_is_given_up_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(hub, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(attended, "STALLED_SECONDS", 0.5)
     async with one_agent() as agent, edge_of([agent]) as edge:
         host, _, port = agent.server.addresses[0].rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -11,15 +11,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import WSMsgType, web
 
-from gossipswarm_agent.core.versions import VersionVector
 from gossipswarm_agent.edge import frames, reports
+from gossipswarm_agent.edge.attended import Attended, Lost, push_all
 from gossipswarm_agent.edge.feed import Feed, Prefixes, add
 from gossipswarm_agent.edge.frames import Hello, Taken
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 EDGES_LIMIT: Final = 480
 """Edges of one agent; a further one is told to ask another. Each may have a second connection for what it passes on, and
 others need some as well (``api.limits.MAX_CONNECTIONS``)."""
-UNSENT_LIMIT: Final = 64 << 10
-"""Bytes that may wait in the buffer of an edge's socket; with more it falls behind."""
-STALLED_SECONDS: Final = 10.0
-"""An edge that takes nothing for so long is given up; it resumes when it is back."""
 SILENT_SECONDS: Final = 3 * frames.IDLE_TAKEN_SECONDS
 """An edge that says nothing for so long is gone."""
 WINDOW_SECONDS: Final = 0.004
@@ -44,62 +40,6 @@ HASH_BEATS: Final = 25
 TIMES_KEPT: Final = 4096
 
 _log = logging.getLogger(__name__)
-
-
-class Lost(Exception):
-    """An edge is given up; the message says why."""
-
-
-class Attended:
-    """One edge that is connected."""
-
-    def __init__(
-        self, hello: Hello, socket: web.WebSocketResponse, unsent: asyncio.Transport
-    ) -> None:
-        self.name = hello.name
-        self.region = hello.region
-        self.labels = hello.labels
-        self.prefixes: Prefixes = None if hello.prefixes is None else tuple(hello.prefixes)
-        self.since_ms = time.time_ns() // 1_000_000
-        self.taken = 0
-        """Number of the last frame that it has applied."""
-        self.heard = time.monotonic()
-        self.report: str | None = None
-        """What it says of those that use it, as JSON."""
-        self.vector: VersionVector | None = VersionVector(hello.seen)
-        """What it has, while it is behind; None = it is level."""
-        add(self.vector, hello.ahead)
-        self.needs_all = False
-        self.terms = b""
-        """The terms that it was told, as sent; empty = it has not been welcomed yet."""
-        self.fell_behind = asyncio.Event()
-        self._socket = socket
-        self._unsent = unsent
-
-    def has_room(self, size: int) -> bool:
-        """Whether so many more bytes can be written without waiting for it."""
-        return self._unsent.get_write_buffer_size() + size < UNSENT_LIMIT
-
-    async def push(self, frame: bytes) -> None:
-        """Send a frame for which there is room. Raises ConnectionError."""
-        await self._socket.send_bytes(frame)
-
-    async def send(self, frame: bytes) -> None:
-        """Send once the edge takes it. Raises Lost or ConnectionError."""
-        try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                await self._socket.send_bytes(frame)
-        except TimeoutError:
-            raise Lost(f"it took nothing for {STALLED_SECONDS:g} s") from None
-
-    def known(self) -> VersionVector:
-        """What it has, while it is behind."""
-        assert self.vector is not None
-        return self.vector
-
-    def cut_off(self) -> None:
-        """End its connection at once."""
-        self._unsent.abort()
 
 
 class Edges:
@@ -273,7 +213,7 @@ class Edges:
         late: list[Attended] = []
         for prefixes, pieces in feed.round(new, list(self._level)):
             level = list(self._level.get(prefixes, ()))
-            late += [edge for edge in level if not await _push_all(edge, pieces)]
+            late += [edge for edge in level if not await push_all(edge, pieces)]
         for edge in late:
             self._fall_behind(edge)
         feed.was_sent(new)
@@ -304,11 +244,11 @@ class Edges:
             if not edge.terms:
                 continue
             frames_due = extra if edge.terms == self._terms else [*extra, self._terms]
-            if await _push_all(edge, frames_due):
+            if await push_all(edge, frames_due):
                 edge.terms = self._terms
         for prefixes, claims in self._feed.debts():
             for edge in list(self._level.get(prefixes, ())):
-                if not await _push_all(edge, [claims]):
+                if not await push_all(edge, [claims]):
                     self._fall_behind(edge)
 
     def _sign_of_life(self) -> frames.Beat:
@@ -324,15 +264,3 @@ class Edges:
         settings = msgspec.to_builtins(node.settings)
         parameters = node.parameters
         return frames.encode(frames.Terms(settings, parameters.version, parameters.degraded))
-
-
-async def _push_all(edge: Attended, pieces: Sequence[bytes]) -> bool:
-    """Whether there was room for all of it; an edge that is gone has as much as it needs."""
-    for piece in pieces:
-        if not edge.has_room(len(piece)):
-            return False
-        try:
-            await edge.push(piece)
-        except ConnectionError:
-            break
-    return True
