@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from e2e.cluster import ROOT, program, run
 from e2e.settings import Settings
 
 
-def build(settings: Settings) -> None:
-    """Build both images; the one to upgrade to is the agent's under another tag."""
+def build(settings: Settings, tree: Path = ROOT) -> None:
+    """Build both images of a tree; the one to upgrade to is the agent's under another tag."""
     docker = program("docker")
     for target, image in (
         ("operator", settings.operator_image),
         ("agent", settings.agent_image),
     ):
-        command = [docker, "build", "--file", "Containerfile", "--target", target, "--tag", image]
+        command = [docker, "build", "--file", str(tree / "Containerfile")]
+        command += ["--target", target, "--tag", image]
         if settings.base_image is not None:
             command += ["--build-arg", f"BASE={settings.base_image}"]
-        run([*command, *settings.build_flags, str(ROOT)], seconds=1800)
+        run([*command, *settings.build_flags, str(tree)], seconds=1800)
     run([docker, "tag", settings.agent_image, settings.next_agent_image])
 
 

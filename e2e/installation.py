@@ -26,9 +26,10 @@ CLUSTER_WIDE: Final = (
 class Installation:
     """The release of the chart that tests make."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, chart: str = CHART) -> None:
         self._cluster = cluster
         self._settings = settings
+        self._chart = chart
 
     def refuse_if_foreign(self) -> None:
         """Raises Refused where GossipSwarm is on the cluster and no test has put it there."""
@@ -67,7 +68,7 @@ class Installation:
             built = images.identity(self._settings.operator_image)
             everything["podAnnotations"] = {f"{OURS}-image": built}
         self._cluster.helm(
-            "upgrade", RELEASE, CHART, "--install", "--namespace", SYSTEM, "--values", "-",
+            "upgrade", RELEASE, self._chart, "--install", "--namespace", SYSTEM, "--values", "-",
             "--wait", "--timeout", "4m", stdin=json.dumps(everything),
         )  # fmt: skip
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from e2e.cluster import Cluster, Failed, Object
+from e2e.swarm import Swarm
 
 
 @dataclass
@@ -79,3 +81,27 @@ class Watcher:
             except Failed:
                 continue
             self.rollout.look(pods, time.monotonic() - self._began)
+
+
+@contextmanager
+def observed(swarm: Swarm, kind: str) -> Iterator[list[Object]]:
+    """A condition of a swarm is looked at every second: what it was whenever it was not True."""
+    stopped = threading.Event()
+    lapses: list[Object] = []
+
+    def watch() -> None:
+        while not stopped.wait(1.0):
+            try:
+                condition = swarm.condition(kind)
+            except Failed as failed:
+                condition = {"type": kind, "status": "Unknown", "message": str(failed)}
+            if condition.get("status") != "True":
+                lapses.append(condition)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield lapses
+    finally:
+        stopped.set()
+        thread.join()

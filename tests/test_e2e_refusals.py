@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from e2e import previous
 from e2e.own_cluster import provide
 from e2e.rollout import Rollout
 from e2e.settings import Refused, from_environment
@@ -24,6 +26,7 @@ IMAGES = {
         ({"E2E_CONTEXT": "production", "E2E_KIND": "test"}, "kind-test"),
         ({"E2E_CONTEXT": "somewhere"}, "E2E_NEXT_AGENT_IMAGE"),
         ({"E2E_CONTEXT": "somewhere", **IMAGES, "E2E_AGENT_IMAGE": "a:5000/agent"}, "no tag"),
+        ({"E2E_CONTEXT": "somewhere", **IMAGES, "E2E_SEED": "lucky"}, "E2E_SEED=lucky"),
     ],
 )
 def test_a_cluster_that_is_not_named_is_left_alone(environment, named):
@@ -67,6 +70,49 @@ def test_a_cluster_of_the_suites_own_is_of_the_given_image_and_no_current_contex
     assert len(created) == made
     assert all("--config kind.yaml --image node:1" in call for call in created)
     assert calls[-1] == "kubectl config use-context mine"
+
+
+@pytest.fixture
+def history(monkeypatch, tmp_path):
+    """A repository of three commits, the second and the third released."""
+    monkeypatch.setattr(previous, "ROOT", tmp_path)
+    monkeypatch.setattr(previous, "STAND_IN", "v0.9.0")
+    for number in range(3):
+        (tmp_path / "file").write_text(str(number), "utf-8")
+        git(tmp_path, "init", "--quiet")
+        git(tmp_path, "add", "file")
+        git(tmp_path, "commit", "--quiet", "--message", str(number))
+        if number:
+            git(tmp_path, "tag", f"v1.{number}.0")
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+NAMED = {"E2E_CONTEXT": "kind-test", "E2E_KIND": "test"}
+
+
+def test_the_release_before_is_the_newest_that_is_not_this_commit(history, tmp_path_factory):
+    commit = previous.ref(from_environment(NAMED))
+    assert commit == git(history, "rev-parse", "v1.1.0")
+    folder = tmp_path_factory.mktemp("unpacked")
+    previous.unpack(commit, folder)
+    assert [each.name for each in folder.iterdir()] == ["file"]
+    assert (folder / "file").read_text("utf-8") == "1"
+
+
+def test_another_release_before_may_be_named(history):
+    settings = from_environment({**NAMED, "E2E_PREVIOUS": "HEAD~2"})
+    assert previous.ref(settings) == git(history, "rev-parse", "HEAD~2")
+
+
+def test_a_release_before_that_the_history_lacks_is_refused(history):
+    git(history, "tag", "--delete", "v1.1.0", "v1.2.0")
+    with pytest.raises(Refused, match=r"v0\.9\.0 is not in the history"):
+        previous.ref(from_environment(NAMED))
 
 
 def pretend(folder: Path, program: str, script: str) -> None:

@@ -120,7 +120,16 @@ def test_no_checkout_leaves_credentials_for_what_comes_after():
         step for _, step in steps() if step.get("uses", "").startswith("actions/checkout@")
     ]
     assert checkouts
-    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_stories_have_the_history_with_the_release_to_upgrade_from():
+    [checkout] = [
+        step
+        for step in WORKFLOWS["e2e"]["jobs"]["kind"]["steps"]
+        if step.get("uses", "").startswith("actions/checkout@")
+    ]
+    assert checkout["with"]["fetch-depth"] == 0
 
 
 def test_tests_run_on_every_python_that_the_package_says_it_takes():
