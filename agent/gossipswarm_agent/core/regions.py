@@ -30,7 +30,7 @@ from gossipswarm_agent.core.context import Context
 from gossipswarm_agent.core.cuts import CutReports
 from gossipswarm_agent.core.frames import Inbound
 from gossipswarm_agent.core.linkstate import LinkTable
-from gossipswarm_agent.core.members import SUSPECT, Member
+from gossipswarm_agent.core.members import DEAD, SUSPECT, Member
 from gossipswarm_agent.core.membership import Membership
 from gossipswarm_agent.core.messages import Heartbeat, LinkState, Message
 
@@ -220,9 +220,13 @@ class Regions:
         self._cuts.note()
         relays = self.relays(self._ctx.region)
         abroad = message.region != self._ctx.region
+        ours = structs.replace(message, sender=self._ctx.name)
         if news and abroad and relays and relays[0].name == self._ctx.name:
             # Under our own name: a flood follows the trees of who sends it.
-            self._ctx.flood(structs.replace(message, sender=self._ctx.name))
+            self._ctx.flood(ours)
+        elif not abroad and self.is_relay:
+            # A region that is deaf and not dumb has to say so, and who declared it may not be heard there.
+            self._tell_abroad(ours)
 
     # --- what is due ------------------------------------------------------------------------------
 
@@ -386,25 +390,32 @@ class Regions:
         self._ctx.count("link_states")
         self._cuts.note()
         self._ctx.flood(message)
-        self._ctx.send(
-            [
-                relay.address
-                for region in self._links.regions
-                if region != home
-                for relay in self._relays.get(region, ())
-            ],
-            message,
-        )
+        self._tell_abroad(message)
         return now + REPEAT if verdict else inf
 
+    def _tell_abroad(self, message: LinkState) -> None:
+        there = [relays for region, relays in self._relays.items() if region != self._ctx.region]
+        self._ctx.send([relay.address for relays in there for relay in relays], message)
+
     # --- changes ----------------------------------------------------------------------------------
+
+    def _lost(self) -> dict[str, list[Member]]:
+        """The members of regions all of whose members are held for dead, which they may be only from here.
+
+        As long as they are remembered their silence is a cut, and they are called.
+        """
+        found: dict[str, list[Member]] = {}
+        for member in self._membership.members.values():
+            if member.status == DEAD and member.region not in self._membership.regions():
+                found.setdefault(member.region, []).append(member)
+        return found
 
     def _refresh(self) -> None:
         """Follow the member table: regions, relays, and whether this agent is one."""
         if self._membership.version == self._relays_for:
             return
         self._relays_for = self._membership.version
-        regions = self._membership.regions()
+        regions = {**self._lost(), **self._membership.regions()}
         self._relays = {name: choose_relays(members) for name, members in regions.items()}
         self._links.set_regions(regions)
         now = self._ctx.now.mono
