@@ -150,6 +150,7 @@ class Cluster:
             "--secure-port=0",
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
+            "--pvclaimbinder-sync-period=1s",  # 15 by default, which tests of claims would wait for
             "--node-monitor-grace-period=24h",  # nobody sends heartbeats for nodes of tests
         )
         wait_until(
@@ -180,6 +181,14 @@ class Cluster:
             "--endpoint-reconciler-type=none",
         )
         wait_until(lambda: self._exists("/readyz"), START_SECONDS, "kube-apiserver is ready")
+
+    def restart_apiserver(self, *, kill: bool = False) -> None:
+        """Have the API server away for a while, as a crash where ``kill``."""
+        # Controllers would try again further and further apart, and for half a minute make nothing for the next test.
+        self.stop_program("kube-controller-manager", kill=True)
+        self.stop_program("kube-apiserver", kill=kill)
+        self.start_apiserver()
+        self.start_controllers()
 
     def stop(self) -> None:
         """Kill every process: what they hold is thrown away with the directory."""

@@ -97,7 +97,10 @@ class Lives:
         while self.life.status is None:
             assert self._process.returncode is None
             if self.life.pid:
-                os.kill(self.life.pid, signal.SIGKILL)
+                with contextlib.suppress(
+                    ProcessLookupError
+                ):  # it is dead, which is about to be heard
+                    os.kill(self.life.pid, signal.SIGKILL)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def until_idle(self, over: Callable[[], Awaitable[bool]]) -> bool:

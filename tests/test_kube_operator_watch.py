@@ -6,13 +6,15 @@ within seconds happens because it was seen.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -22,6 +24,7 @@ from kube_operator_program import Program, by_way_of, program
 from kube_operator_runs import (
     OWNED,
     cluster_admin,
+    make_account,
     operator_account,
     reconciler,
     settled,
@@ -33,6 +36,7 @@ from kube_proxy import Fault, Proxy, proxying
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
 
+REFUSALS: Final[tuple[Fault, ...]] = (429, 503, 403, "cut")
 RARELY = {"resync_seconds": 600, "lease_seconds": 90}
 
 
@@ -142,8 +146,7 @@ async def test_an_api_server_that_starts_again_is_watched_again(
         await until(lambda: whole(admin, namespace))
         await at_rest(running)
         for number in range(2):
-            cluster.stop_program("kube-apiserver", kill=number == 1)
-            cluster.start_apiserver()
+            cluster.restart_apiserver(kill=number == 1)
             await retag(admin, namespace, f"2.0.{number}")
             await until(lambda n=number: tagged(admin, namespace, f"2.0.{n}"), 15)
         await admin.delete(CONFIG_MAPS, namespace, "demo-config")
@@ -176,8 +179,7 @@ async def test_what_happened_before_a_version_that_is_gone_is_made_up_for(
         await until(lambda: _forgotten(running))
         await admin.create(empty(namespace))
         compact(cluster)
-        cluster.stop_program("kube-apiserver")
-        cluster.start_apiserver()
+        cluster.restart_apiserver()
         proxy.choose = lambda method, path: None
 
         async def is_served() -> bool:
@@ -227,11 +229,28 @@ def requests(metrics: dict[str, float], **labels: str) -> float:
     )
 
 
-@pytest.mark.parametrize("fault", [429, 503, 403, "cut"])
 async def test_an_api_server_that_refuses_for_a_while_is_not_stormed_and_then_watched(
-    admin: KubeClient, namespace: str, account: Path, tmp_path: Path, proxy: Proxy, fault: Fault
+    cluster: Cluster, admin: KubeClient, tmp_path: Path
 ):
-    async with program(by_way_of(proxy.url, account), namespace, tmp_path, **RARELY) as running:
+    """In each way in which one can refuse, all at the same time: what they do most is to wait."""
+    with contextlib.ExitStack() as stack:
+        namespaces = [stack.enter_context(cluster.namespace()) for _ in REFUSALS]
+        accounts = [make_account(cluster, namespace) for namespace in namespaces]
+        async with asyncio.TaskGroup() as group:
+            for namespace, account, fault in zip(namespaces, accounts, REFUSALS, strict=True):
+                place = tmp_path / namespace
+                place.mkdir()
+                group.create_task(bears(cluster, admin, namespace, account, place, fault))
+
+
+async def bears(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, place: Path, fault: Fault
+) -> None:
+    """An operator bears a server that refuses everything in one way."""
+    async with (
+        proxying(cluster.server) as proxy,
+        program(by_way_of(proxy.url, account), namespace, place, **RARELY) as running,
+    ):
         await admin.create(empty(namespace))
         await until(lambda: whole(admin, namespace))
         await at_rest(running)
@@ -244,7 +263,7 @@ async def test_an_api_server_that_refuses_for_a_while_is_not_stormed_and_then_wa
         await retag(admin, namespace, "3.0.0")
         spent = time.monotonic() - begun
         # At most one a second and watch, and one at once.
-        assert len(proxy.requests) <= watched * (2 + spent)
+        assert len(proxy.requests) <= watched * (2 + spent), fault
         proxy.choose = lambda method, path: None
         await until(lambda: tagged(admin, namespace, "3.0.0"), 20)
         assert running.process.poll() is None
