@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from gossipswarm_operator.partition.actions import Probe
 from partition_world import NAMESPACE, World
@@ -229,6 +232,20 @@ async def test_what_passes_after_the_end_of_a_cut_is_no_sign_that_it_did_not_hol
         await world.reconcile()
         seen.add(world.condition("Enforced"))
     assert seen == {"True/AgentsDrop", "False/Expired"}
+
+
+@pytest.mark.parametrize("policy", ["Fallback", "Fail"])
+async def test_an_operator_that_was_held_up_tries_again_before_it_judges(policy):
+    world = World("us-east", "us-west", enforces=False)
+    world.partition("drill", ["us-east"], onUnenforced=policy)
+    await world.settle(2)
+    assert world.condition("Enforced") == "False/Probing"
+    # The network takes a moment to apply policies, and the operator another to look again.
+    world.enforces = True
+    world.now += timedelta(seconds=20)
+    await world.settle(10)
+    assert world.condition("Enforced") == "True/Probed"
+    assert world.status()["mechanism"] == "NetworkPolicy"
 
 
 async def test_another_operator_takes_a_cut_for_enforced_until_it_has_seen_otherwise():

@@ -185,7 +185,7 @@ def partition_statuses() -> Iterator[Json]:
         seen = world.observe()
         found = partition_model.parse(source)
         return PartitionObserved(
-            (found,), swarm=world.swarm, pods=seen.pods, agents=seen.agents, **more
+            "demo", (found,), swarm=world.swarm, pods=seen.pods, agents=seen.agents, **more
         )
 
     def said(seen: PartitionObserved, *failures: Failure) -> Json:
@@ -197,7 +197,7 @@ def partition_statuses() -> Iterator[Json]:
         return one
 
     yield partition_status.invalid(source, "spec.groups: none", START)
-    unknown = PartitionObserved((partition_model.parse(source),))
+    unknown = PartitionObserved("demo", (partition_model.parse(source),))
     yield said(unknown)
     yield stored(partition_status.begun(look().partitions[0], START, START))
     yield stored(said(look()))

@@ -92,6 +92,8 @@ class Trial(msgspec.Struct, frozen=True):
     rounds: int = 0
     closed: int = 0
     """Rounds in a row in which nothing passed."""
+    opened: int = 0
+    """Rounds in a row in which something did though the network had its time."""
     sealed: bool = False
     """No new flow passed in the last round; what gossip had open may have."""
     open: tuple[Reach, ...] = ()

@@ -19,29 +19,23 @@ from gossipswarm_operator.builders.cuts import cut_config_map
 from gossipswarm_operator.builders.policies import network_policy
 from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object
-from gossipswarm_operator.ownership import standing, whose
-from gossipswarm_operator.partition import probing, union
+from gossipswarm_operator.ownership import standing
+from gossipswarm_operator.partition import probing
 from gossipswarm_operator.partition.actions import (
     Action,
-    Begin,
     Drop,
     Finish,
-    GiveUp,
-    HandOver,
-    Hold,
     Put,
     Remove,
     Reset,
 )
+from gossipswarm_operator.partition.deciding import decide, is_taken
 from gossipswarm_operator.partition.model import SwarmPartition
 from gossipswarm_operator.partition.observed import Memory, Observed, labels_of
 from gossipswarm_operator.partition.policies import COMPONENT, side_policies
 from gossipswarm_operator.partition.severing import (
     Cut,
     combined,
-    nothing_to_cut,
-    refusal,
-    severed_by,
 )
 
 PATIENCE: Final = timedelta(seconds=60)
@@ -68,11 +62,9 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     """What to do now."""
-    decided = _decide(observed, memory, now)
-    live = [p for p in decided.partitions if p.is_live(now)]
+    decided = decide(observed, memory, now)
+    live, cut = decided.live, decided.cut
     ended = [p for p in decided.partitions if _has_ended(p, now)]
-    cut = combined(live, observed.regions)
-    decided.refused |= _impeded(observed, live, cut)
     actions = list(decided.actions)
     if observed.swarm is not None:
         actions += _network(observed.swarm, observed, live, cut)
@@ -90,142 +82,8 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
         decided.refused,
         cut,
         decided.overrides,
-        decided.verdicts,
+        {p.uid: probing.verdict(memory.trial(p, now), now) for p in live},
     )
-
-
-# --- what is to be in force -----------------------------------------------------------------------
-
-
-class _Decided(msgspec.Struct):
-    """What is gathered on the way."""
-
-    partitions: list[SwarmPartition]
-    actions: list[Action]
-    refused: dict[str, tuple[str, str]]
-    overrides: dict[str, tuple[str, ...]]
-    verdicts: dict[str, probing.Verdict]
-
-
-def _decide(observed: Observed, memory: Memory, now: datetime) -> _Decided:
-    found = _Decided([], [], {}, {}, {})
-    for partition in observed.partitions:
-        if partition.is_live(now):
-            found.partitions.append(_keep(partition, observed, memory, now, found))
-        elif _is_new(partition):
-            found.partitions.append(_begin(partition, observed, now, found))
-        else:
-            found.partitions.append(partition)
-    return found
-
-
-def _is_new(partition: SwarmPartition) -> bool:
-    return (
-        partition.applied_at is None
-        and partition.healed_at is None
-        and partition.deleting_since is None
-    )
-
-
-def _has_ended(partition: SwarmPartition, now: datetime) -> bool:
-    """Its cut is to be undone, as far as there is one."""
-    if partition.deleting_since is not None:
-        return partition.held
-    begun = partition.applied_at is not None and partition.healed_at is None
-    return begun and not partition.is_live(now)
-
-
-def _begin(
-    partition: SwarmPartition, observed: Observed, now: datetime, found: _Decided
-) -> SwarmPartition:
-    obstacle = _obstacle(partition, observed)
-    if obstacle is not None:
-        found.refused[partition.uid] = obstacle
-        return partition
-    if not partition.held:
-        found.actions.append(Hold(partition))
-    found.actions.append(Begin(partition, now))
-    begun = msgspec.structs.replace(partition, applied_at=now, held=True)
-    found.verdicts[partition.uid] = probing.TRYING
-    return begun
-
-
-def _obstacle(partition: SwarmPartition, observed: Observed) -> tuple[str, str] | None:
-    """Why a cut cannot be made now."""
-    if observed.swarm is None:
-        return observed.absence
-    refused = refusal(partition, observed.swarm.regions)
-    if refused is not None:
-        return refused
-    exposed = observed.on_host_network
-    if exposed and partition.by_network:
-        why = "is on the network of its node, where no NetworkPolicy applies"
-        hint = "take it off that, or make the cut with mechanism: Agent"
-        return ("HostNetwork", f"{exposed[0]} {why}; {hint}")
-    return _name_taken(observed.swarm, partition, combined([partition], observed.regions), observed)
-
-
-def _name_taken(
-    swarm: Swarm, partition: SwarmPartition, cut: Cut, observed: Observed
-) -> tuple[str, str] | None:
-    """A policy of somebody else stands where one of the cut belongs."""
-    for body in side_policies(swarm, partition, cut, observed.regions):
-        if _is_taken(body, partition, observed):
-            name = body["metadata"]["name"]
-            return ("NameTaken", f"NetworkPolicy {name} {whose(observed.policies[name])}")
-    return None
-
-
-def _is_taken(body: Object, partition: SwarmPartition, observed: Observed) -> bool:
-    there = observed.policies.get(body["metadata"]["name"])
-    return there is not None and not names.is_owned_by(there, partition.uid)
-
-
-def _keep(
-    partition: SwarmPartition, observed: Observed, memory: Memory, now: datetime, found: _Decided
-) -> SwarmPartition:
-    """A cut that is in force: whether it is, and what follows if it is not."""
-    if observed.swarm is None:
-        # Without its swarm there is nothing to cut; the object stays as a record.
-        return msgspec.structs.replace(partition, given_up=True)
-    if not partition.held:
-        # Somebody took the finalizer away; a deletion would leave more behind than policies.
-        found.actions.append(Hold(partition))
-    overrides: tuple[str, ...] = ()
-    if not partition.by_agents:
-        overrides = union.reopening(observed, partition)
-        found.overrides[partition.uid] = overrides
-    verdict = probing.verdict(memory.trial(partition, now), now)
-    found.verdicts[partition.uid] = verdict
-    if partition.by_agents or not (overrides or verdict.state == "open"):
-        return partition
-    if partition.on_unenforced == "Fail":
-        reason = "OverriddenByPolicy" if overrides else "NotEnforced"
-        message = union.described(overrides) if overrides else verdict.message
-        found.actions.append(GiveUp(partition, reason, message))
-        return msgspec.structs.replace(partition, given_up=True)
-    if partition.on_unenforced == "Fallback" and not overrides:
-        found.actions.append(HandOver(partition, verdict.message))
-        found.verdicts[partition.uid] = probing.TRYING
-        return msgspec.structs.replace(partition, by_agents=True)
-    return partition
-
-
-def _impeded(
-    observed: Observed, live: Sequence[SwarmPartition], cut: Cut
-) -> dict[str, tuple[str, str]]:
-    """Cuts in force that came to lack a side, or cannot have a policy for a new one."""
-    found = {}
-    for partition in live:
-        assert observed.swarm is not None
-        why = None
-        if not severed_by(partition, observed.regions):
-            why = nothing_to_cut(observed.regions)
-        elif partition.by_network:
-            why = _name_taken(observed.swarm, partition, cut.for_policies(), observed)
-        if why is not None:
-            found[partition.uid] = why
-    return found
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -253,7 +111,7 @@ def _network(
         for partition in live
         if partition.by_network
         for body in side_policies(swarm, partition, policed, observed.regions, observed.ports)
-        if not _is_taken(body, partition, observed)
+        if not is_taken(body, partition, observed)
     ]
     for body in [*bodies, *sides]:
         body = drift.stamped(body)
@@ -360,6 +218,14 @@ def _was_reset(last: tuple[str, str, int] | None, started_at: str, mark: str, st
 
 
 # --- the end --------------------------------------------------------------------------------------
+
+
+def _has_ended(partition: SwarmPartition, now: datetime) -> bool:
+    """Its cut is to be undone, as far as there is one."""
+    if partition.deleting_since is not None:
+        return partition.held
+    begun = partition.applied_at is not None and partition.healed_at is None
+    return begun and not partition.is_live(now)
 
 
 def _finish(partition: SwarmPartition, observed: Observed, now: datetime) -> Finish:

@@ -23,7 +23,9 @@ from gossipswarm_operator.partition.severing import severed_by
 GRACE: Final = timedelta(seconds=10)
 """Within which a network is expected to have applied a policy."""
 ROUNDS: Final = 2
-"""Closed rounds that show a cut, the last one after everybody gave up old connections."""
+"""Rounds in a row that show something. Of closed ones the last is after everybody gave up old connections; of open ones as
+well, so that nothing is held against a network that was slower than ``GRACE``, or against an operator that was held up.
+"""
 AGAIN: Final = timedelta(seconds=20)
 """Between two rounds once a cut has been shown."""
 MOST: Final = 64
@@ -44,12 +46,11 @@ def verdict(trial: Trial, now: datetime) -> Verdict:
     """What the rounds so far mean."""
     if trial.closed >= ROUNDS:
         return Verdict("closed", f"nothing passed in {trial.probed} probes of agents")
-    late = now - trial.since > GRACE
     if trial.open:
         more = f", and {len(trial.open) - 1} more" if len(trial.open) > 1 else ""
         passed = f"{trial.open[0]}{more}; {trial.probed} probes"
-        return Verdict("open" if late else "trying", passed)
-    if not late:
+        return Verdict("open" if trial.opened >= ROUNDS else "trying", passed)
+    if now - trial.since <= GRACE:
         return TRYING
     return Verdict(
         "unknown", trial.failure or "there are no agents on both sides that could try it"
@@ -119,13 +120,20 @@ def judged(
     was_shown = trial.closed >= ROUNDS
     if not probed:
         return msgspec.structs.replace(
-            trial, rounds=trial.rounds + 1, sealed=False, open=(), failure=failure, at=now
+            trial,
+            rounds=trial.rounds + 1,
+            opened=0,
+            sealed=False,
+            open=(),
+            failure=failure,
+            at=now,
         )
     return Trial(
         # What held and does not any more is given as long to come right as at first.
         since=now if was_shown and passed else trial.since,
         rounds=trial.rounds + 1,
         closed=0 if passed else trial.closed + 1,
+        opened=trial.opened + 1 if passed and now - trial.since > GRACE else 0,
         sealed=not any(reach.flow.startswith("fresh") for reach in passed),
         open=tuple(passed),
         probed=probed,
