@@ -21,7 +21,7 @@ SETTLED = {"Ready": "True", "Converged": "True", "Progressing": "False", "Keyrin
 @contextlib.asynccontextmanager
 async def operating(account: Path, namespace: str, **options: Any) -> AsyncIterator[Calls]:
     """The reconcile in its queue, as in the program, but without kopf."""
-    settings = {"resync_seconds": 1.0, "progress_seconds": 0.25, **options}
+    settings = {"resync_seconds": 0.5, "progress_seconds": 0.25, **options}
     async with reconciler(account, **settings) as (found, calls):
         queue = Queue("GossipSwarm", found.reconcile)
         queue.add((namespace, "demo"))
