@@ -375,6 +375,23 @@ async def test_a_frame_that_meets_a_bug_does_not_end_an_edge(monkeypatch: pytest
         assert replica.wholes == 2
 
 
+async def test_a_change_whose_telling_meets_a_bug_does_not_end_an_edge(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(upstream, "UNSOUND_SECONDS", 0.05)
+    async with one_agent() as agent, edge_of([agent]) as edge:
+        with monkeypatch.context() as broken:
+
+            def fails(keys: object) -> None:
+                raise RuntimeError("for a test")
+
+            broken.setattr(edge.edge.watchers, "publish", fails)
+            await agent.ask("PUT", "/v1/state/k", 1)
+            await edge.has("k", 1)
+        await agent.ask("PUT", "/v1/state/k", 2)
+        await edge.has("k", 2)
+
+
 # --- what an agent bears --------------------------------------------------------------------------
 
 

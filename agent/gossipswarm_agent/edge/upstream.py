@@ -193,6 +193,8 @@ class Upstream:
             connection.heard = loop.time()
             try:
                 changed = self._apply(connection, frames.decode_from_agent(message.data))
+                if changed:
+                    self._changed(changed)
             except (msgspec.MsgspecError, UnicodeDecodeError, Unsound) as error:
                 connection.unsound = True
                 return f"it sent what is of no use: {error}"
@@ -201,8 +203,6 @@ class Upstream:
                 # It may have been applied by half.
                 self._finder.starts_over = connection.unsound = True
                 return "a frame of it could not be handled"
-            if changed:
-                self._changed(changed)
             self._beat_pulse()
         return "it closed the stream"
 
