@@ -214,7 +214,9 @@ def test_a_cut_is_a_swarmpartition_and_heals_by_deletion(cluster, namespace, swa
         GOSSIPCTL, "network", "partition", "--group1", "us-east", "--group2", "us-west,eu-central",
         "--duration", "60000", "-o", "json",
     )  # fmt: skip
-    process = subprocess.Popen(cut, env=swarm.environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        cut, env=swarm.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     [made] = kube.wait_until(lambda: partitions(cluster, namespace), 20, "the object is made")
     assert made["spec"]["groups"] == [["us-east"], ["us-west", "eu-central"]]
     assert made["spec"]["duration"] == "60000ms"
@@ -227,13 +229,17 @@ def test_a_cut_is_a_swarmpartition_and_heals_by_deletion(cluster, namespace, swa
         "lastTransitionTime": now,
     }  # fmt: skip
     cluster.request(
-        "PATCH", f"{path}/{name}/status", {"status": {"conditions": [condition]}},
+        "PATCH", f"{path}/{name}/status",
+        {"status": {"conditions": [condition], "mechanism": "NetworkPolicy", "expiresAt": now}},
         "application/merge-patch+json",
     )  # fmt: skip
-    output, _ = process.communicate(timeout=30)
+    output, told = process.communicate(timeout=30)
     assert process.returncode == 0
     assert json.loads(output)["id"] == name
-    shown = swarm("network", "partition-status").json
+    assert "it is the operator that ends the cut in time" in told
+    answer = swarm("network", "partition-status")
+    assert f"partition {name} is over and still there: does the operator run?" in answer.stderr
+    shown = answer.json
     assert (shown["status"], len(shown["cuts"])) == ("partitioned", 1)
     assert shown["groups"] == [["us-east"], ["eu-central", "us-west"]]
     assert swarm("network", "heal-partition", "-o", "json").json["healed"] == [name]

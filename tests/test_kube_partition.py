@@ -3,132 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gossipswarm_operator.agent_documents import AgentAddress
-from gossipswarm_operator.agents_api import AgentsApi, ask_all
+from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import (
     CONFIG_MAPS,
+    NAMESPACES,
     NETWORK_POLICIES,
     PARTITIONS,
     SWARMS,
     KubeClient,
-    load_configuration,
 )
-from gossipswarm_operator.events import Events
-from gossipswarm_operator.metrics import Metrics
-from gossipswarm_operator.partition.reconciler import Reconciler
-from gossipswarm_operator.queue import Queue
-from gossipswarm_operator.reconcile import SwarmReconciler
 from kube import Cluster
-from kube_operator_agents import addresses, stands
+from kube_cuts import cut_policies, dropping, gone, operating, partition, said, whole
+from kube_operator_agents import SETTLED, addresses, stands
 from kube_operator_program import program
-from kube_operator_runs import IMAGE, cluster_admin, condition, operator_account, swarm, until
+from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
 from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
 
 REGIONS = [{"name": "us-east"}, {"name": "us-west"}]
-SETTLED = {"Ready": "True", "Converged": "True", "Progressing": "False"}
-
-
-@contextlib.asynccontextmanager
-async def operating(account: Path, namespace: str) -> AsyncIterator[None]:
-    """Both reconciles in their queues, as in the program, but without kopf: each looks every half second."""
-    configuration = await load_configuration(str(account))
-    async with KubeClient(configuration) as kube, AgentsApi(seconds=2.0) as agents:
-        events, metrics = Events(kube), Metrics()
-        swarms = SwarmReconciler(kube, agents, events, metrics, IMAGE, resync_seconds=0.5)
-        cuts = Reconciler(kube, agents, events, metrics)
-
-        async def look(key: tuple[str, str]) -> float:
-            return min(0.5, await cuts.reconcile(key) or 0.5)
-
-        queues = [Queue("GossipSwarm", swarms.reconcile), Queue("SwarmPartition", look)]
-        tasks = []
-        for queue in queues:
-            queue.add((namespace, "demo"))
-            tasks.append(asyncio.create_task(queue.run()))
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-
-def partition(namespace: str, name: str = "drill", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "gossipswarm.io/v1alpha1",
-        "kind": "SwarmPartition",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"swarmRef": {"name": "demo"}, "groups": [["us-east"]], **spec},
-    }
-
-
-async def said(
-    admin: KubeClient, namespace: str, name: str = "drill", seconds: float = 40.0, **wanted: str
-) -> dict[str, Any]:
-    """Wait until the conditions are as wanted, each ``Status`` or ``Status/Reason``; the object then."""
-
-    async def holds() -> Any:
-        found = await admin.get(PARTITIONS, namespace, name)
-        assert found is not None
-        stand = {c["type"]: c for c in (found.get("status") or {}).get("conditions") or ()}
-        for kind, expected in wanted.items():
-            status, _, reason = expected.partition("/")
-            is_so = stand.get(kind, {"status": "", "reason": ""})
-            if is_so["status"] != status or (reason and is_so["reason"] != reason):
-                return None
-        return found
-
-    found: dict[str, Any] = await until(holds, seconds)
-    return found
-
-
-async def gone(admin: KubeClient, namespace: str, name: str = "drill") -> None:
-    async def absent() -> bool:
-        return await admin.get(PARTITIONS, namespace, name) is None
-
-    await until(absent, 20)
-
-
-async def cut_policies(admin: KubeClient, namespace: str) -> list[str]:
-    found = await admin.list_all(NETWORK_POLICIES, namespace, labels="gossipswarm.io/partition")
-    return sorted(policy["metadata"]["name"] for policy in found)
-
-
-async def dropping(agents: list[AgentAddress], api: AgentsApi) -> dict[str, str | None]:
-    found = await ask_all(agents, api.info)
-    return {name: getattr(info, "cut_by", "silent") for name, info in found.items()}
-
-
-async def whole(admin: KubeClient, namespace: str, api: AgentsApi) -> None:
-    """Nothing of a cut is left: no policy, no ConfigMap, no agent that drops anything."""
-
-    async def nothing_left() -> bool:
-        agents = await addresses(admin, namespace)
-        drops = await dropping(agents, api)
-        return (
-            await cut_policies(admin, namespace) == []
-            and await admin.get(CONFIG_MAPS, namespace, "demo-cut") is None
-            and set(drops.values()) == {None}
-        )
-
-    await until(nothing_left, 20)
-    baseline = await admin.get(NETWORK_POLICIES, namespace, "demo-us-east")
-    assert baseline is not None
-    (_, gossip) = baseline["spec"]["ingress"]
-    assert "matchExpressions" not in gossip["from"][0]["podSelector"]
 
 
 async def test_where_the_network_enforces_nothing_the_agents_make_the_cut(
@@ -256,6 +158,11 @@ async def test_a_cut_is_healed_by_its_label_where_no_operator_runs(
 ):
     await admin.create(swarm(namespace, regions=EMPTY))
     async with program(account, namespace, tmp_path, "first") as first:
+
+        async def made() -> Any:
+            return await admin.get(NETWORK_POLICIES, namespace, "demo-us-east")
+
+        before = await until(made)
         await admin.create(partition(namespace))
         await said(admin, namespace, Applied="True")
         first.process.kill()
@@ -273,10 +180,76 @@ async def test_a_cut_is_healed_by_its_label_where_no_operator_runs(
     assert await cut_policies(admin, namespace) == []
     assert await admin.get(CONFIG_MAPS, namespace, "demo-cut") is None
     await gone(admin, namespace)
+    # The policy that the region has at all times stands, and keeps out whoever is no agent of the swarm, as before.
+    policy = await admin.get(NETWORK_POLICIES, namespace, "demo-us-east")
+    assert policy is not None
+    assert policy["metadata"]["uid"] == before["metadata"]["uid"]
+    assert policy["spec"] == before["spec"]
     async with program(account, namespace, tmp_path, "second"):
 
-        async def has_its_policy_again() -> bool:
-            return await admin.get(NETWORK_POLICIES, namespace, "demo-us-east") is not None
+        async def is_taken_over() -> bool:
+            found = await admin.get(NETWORK_POLICIES, namespace, "demo-us-east")
+            assert found is not None
+            return bool(
+                found["metadata"]["annotations"] == before["metadata"]["annotations"]
+                and found["spec"] == before["spec"]
+            )
 
-        await until(has_its_policy_again, 20)
+        await until(is_taken_over, 20)
         assert await cut_policies(admin, namespace) == []
+
+
+def ranges(policy: dict[str, Any]) -> bool:
+    """Whether a policy names ports by ranges."""
+    return "endPort" in str(policy["spec"])
+
+
+async def test_policies_are_rewritten_when_the_operator_is_told_that_the_network_knows_no_ranges(
+    admin: KubeClient, namespace: str, account: Path, tmp_path: Path
+):
+    await admin.create(swarm(namespace, regions=EMPTY))
+
+    async def policies() -> list[dict[str, Any]]:
+        return await admin.list_all(NETWORK_POLICIES, namespace)
+
+    async with program(account, namespace, tmp_path, "first"):
+        await admin.create(partition(namespace))
+        await said(admin, namespace, Applied="True")
+
+        async def of_both_sides() -> list[dict[str, Any]] | None:
+            found = await policies()
+            return found if len(found) == 4 else None
+
+        made = await until(of_both_sides)
+        assert all(ranges(policy) for policy in made)
+    listing = {"policy_ports": "explicit", "policy_explicit_ports": "53/UDP,53/TCP,443/TCP"}
+    async with program(account, namespace, tmp_path, "second", **listing):
+
+        async def rewritten() -> bool:
+            return not any(ranges(policy) for policy in await policies())
+
+        await until(rewritten, 20)
+    kept = await policies()
+    assert {p["metadata"]["uid"] for p in kept} == {p["metadata"]["uid"] for p in made}
+    assert len(await cut_policies(admin, namespace)) == 4
+    for policy in kept:
+        opened = policy["spec"]["ingress"][0]["ports"]
+        assert [(p["protocol"], p["port"]) for p in opened] == [
+            *(("TCP", 7601), ("UDP", 53), ("TCP", 53), ("TCP", 443)),
+        ]
+
+
+async def test_a_namespace_goes_with_the_cut_that_lives_in_it(
+    admin: KubeClient, namespace: str, cluster: Cluster
+):
+    await admin.create(swarm(namespace, regions=EMPTY))
+    # With rights that do not go with the namespace, as those of an operator that lives elsewhere.
+    async with operating(cluster.kubeconfig, namespace):
+        await admin.create(partition(namespace))
+        await said(admin, namespace, Applied="True")
+        await admin.delete(NAMESPACES, "", namespace)
+
+        async def is_gone() -> bool:
+            return await admin.get(NAMESPACES, "", namespace) is None
+
+        await until(is_gone, 40)

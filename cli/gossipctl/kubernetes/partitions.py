@@ -17,6 +17,7 @@ from gossipctl.kubernetes.resources import (
     MANAGED_BY_LABEL,
     MANAGER,
     PARTITION_LABEL,
+    REGION_LABEL,
     SWARM_LABEL,
     core,
     network_policies,
@@ -229,14 +230,24 @@ def _noticed(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def overdue(cuts: Sequence[Cut], regions: Sequence[str]) -> list[str]:
+    """Those whose duration has been over for longer than an operator that runs takes to end them."""
+    now, found = datetime.now(UTC), []
+    for cut in cuts:
+        expires = describe(cut, regions)["expires_at"]
+        if expires and (now - datetime.fromisoformat(expires)).total_seconds() > HEAL_SECONDS:
+            found.append(str(cut["metadata"]["name"]))
+    return found
+
+
 # --- healing --------------------------------------------------------------------------------------
 
 
 def heal(api: Api, roster: Roster, cuts: Sequence[Cut]) -> bool:
     """Withdraw every cut, and return when they are gone; False if that took doing without the operator.
 
-    Without it, whatever holds a cut is found by its labels and deleted, and the objects are released from
-    waiting for it. The operator makes the policies of regions again when it runs.
+    Without it, whatever holds a cut is found by its labels: the policies of regions are widened, the rest is deleted, and
+    the objects are released from waiting for it.
     """
     for cut in cuts:
         api.delete(partitions(roster.namespace, cut["metadata"]["name"]))
@@ -247,11 +258,15 @@ def heal(api: Api, roster: Roster, cuts: Sequence[Cut]) -> bool:
             return True
         if monotonic() > ends:
             break
-    # Policies, those of regions that are narrowed included, and the cut that new agents are born into.
+    # Policies, and the cut that new agents are born into.
     for kind in (network_policies(roster.namespace), core("configmaps", roster.namespace)):
         held = api.get(kind, labelSelector=f"{SWARM_LABEL}={roster.name},{PARTITION_LABEL}")
         for found in held.get("items") or []:
-            api.delete(f"{kind}/{found['metadata']['name']}")
+            path = f"{kind}/{found['metadata']['name']}"
+            if REGION_LABEL in found["metadata"]["labels"]:
+                _widen(api, path, found)
+            else:
+                api.delete(path)
     for name in sorted(names):
         try:
             api.merge(partitions(roster.namespace, name), {"metadata": {"finalizers": None}})
@@ -259,3 +274,28 @@ def heal(api: Api, roster: Roster, cuts: Sequence[Cut]) -> bool:
             if not refusal.is_absent:
                 raise
     return False
+
+
+def _widen(api: Api, path: str, policy: Mapping[str, Any]) -> None:
+    """Have the policy that a region has at all times let gossip in from every region again, and still from nobody else."""
+    rules = [
+        rule if "from" not in rule else {**rule, "from": [_of_any_region(p) for p in rule["from"]]}
+        for rule in policy["spec"].get("ingress") or ()
+    ]
+    metadata = {
+        "labels": {PARTITION_LABEL: None},
+        "resourceVersion": policy["metadata"]["resourceVersion"],
+    }
+    try:
+        api.merge(path, {"metadata": metadata, "spec": {"ingress": rules}})
+    except Refusal as refusal:
+        # An operator that came to life was faster.
+        if not refusal.is_absent and refusal.reason != "Conflict":
+            raise
+
+
+def _of_any_region(peer: Mapping[str, Any]) -> dict[str, Any]:
+    selector = {
+        field: value for field, value in peer["podSelector"].items() if field != "matchExpressions"
+    }
+    return {**peer, "podSelector": selector}

@@ -340,6 +340,11 @@ class KubernetesSwarm:
         path = partition_path(self._roster.namespace)
         cut = partitions.until_enforced(self._api, self._api.create(path, wanted))
         found = partitions.describe(cut, self._roster.regions)
+        if duration is not None and found["mechanism"] == "NetworkPolicy":
+            output.note(
+                "NetworkPolicies do not end by themselves: it is the operator that ends the cut in time, and where it "
+                "does not run, gossipctl network heal-partition"
+            )
         return {**found, "duration_ms": duration, "agents": self._roster.total}
 
     def _heal(self) -> dict[str, Any]:
@@ -348,7 +353,7 @@ class KubernetesSwarm:
         cuts = partitions.of_swarm(self._api, self._roster)
         if cuts and not partitions.heal(self._api, self._roster, cuts):
             output.warn(
-                "the operator does not heal it: the policies of the cut were deleted by label"
+                "the operator does not heal it: what holds the cut was taken away by its label"
             )
             self._ask_all(lambda agent: agent.set_drop_list())
         return {"healed": [cut["metadata"]["name"] for cut in cuts], "agents": self._roster.total}
@@ -361,6 +366,11 @@ class KubernetesSwarm:
             for agent, answer in self._ask_all(lambda agent: dict(agent.partition().raw))
         ]
         cuts = partitions.of_swarm(self._api, self._roster)
+        for name in partitions.overdue(cuts, self._roster.regions):
+            output.warn(
+                f"partition {name} is over and still there: does the operator run? "
+                "gossipctl network heal-partition ends it without"
+            )
         return partitions.status(self._roster, cuts, reports)
 
     # --- logs -------------------------------------------------------------------------------------
