@@ -14,6 +14,10 @@ import pytest
 import kube
 from agent_pods import AgentPods, require_network
 from command_line import GOSSIPCTL, CommandLine
+from gossipctl.failures import NotConverged
+from gossipctl.kubernetes import kubeconfig
+from gossipctl.kubernetes import partitions as cuts
+from gossipctl.kubernetes.api import Api
 from node_server import NODE, NodeServer
 from test_cli_cost import cpu_ms
 
@@ -245,6 +249,27 @@ def test_a_cut_is_a_swarmpartition_and_heals_by_deletion(cluster, namespace, swa
     assert swarm("network", "heal-partition", "-o", "json").json["healed"] == [name]
     assert partitions(cluster, namespace) == []
     assert "nothing to heal" in swarm("network", "heal-partition").stdout
+
+
+def test_why_nobody_can_say_that_a_cut_is_in_force_is_told(cluster, namespace, monkeypatch):
+    path = f"/apis/gossipswarm.io/v1alpha1/namespaces/{namespace}/swarmpartitions"
+    body = {
+        "apiVersion": "gossipswarm.io/v1alpha1", "kind": "SwarmPartition",
+        "metadata": {"name": "drill"},
+        "spec": {"swarmRef": {"name": "gossip"}, "groups": [["us-east"]]},
+    }  # fmt: skip
+    made = cluster.request("POST", path, body)
+    condition = {
+        "type": "Enforced", "status": "Unknown", "reason": "NotProbed", "message": "no agents",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    cluster.request(
+        "PATCH", f"{path}/drill/status", {"status": {"conditions": [condition]}},
+        "application/merge-patch+json",
+    )  # fmt: skip
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    with pytest.raises(NotConverged, match="after 1 s: no agents"):
+        cuts.until_enforced(Api(kubeconfig.load()), made, seconds=1.0)
 
 
 def test_a_cut_that_makes_no_sense_is_refused_before_it_is_made(cluster, namespace, swarm):

@@ -9,6 +9,7 @@ import pytest
 
 from gossipswarm_operator import model
 from gossipswarm_operator.builders.cuts import cut_config_map
+from gossipswarm_operator.client import PARTITIONS, Resource
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.partition.severing import Cut
 from operator_world import swarm_source
@@ -362,6 +363,29 @@ async def test_a_spec_of_no_use_is_told_and_never_stuck():
     world.delete("SwarmPartition", "drill")
     await world.settle(5)
     assert ("SwarmPartition", "drill") not in world.objects
+
+
+async def test_what_somebody_else_holds_at_the_same_moment_stays_held(monkeypatch):
+    world = World(*THREE)
+    world.partition("drill", ["us-east"], duration="soon")
+    held = world.objects["SwarmPartition", "drill"]
+    held["metadata"]["finalizers"] = ["gossipswarm.io/partition"]
+    world.delete("SwarmPartition", "drill")
+    listing = world.api.list_all
+
+    async def then_somebody_holds_it(resource: Resource, *where: str, **more: Any) -> list[Any]:
+        found = await listing(resource, *where, **more)
+        if resource is PARTITIONS and "example.com/audit" not in held["metadata"]["finalizers"]:
+            held["metadata"]["finalizers"].append("example.com/audit")
+            world.version(held)
+        return found
+
+    monkeypatch.setattr(world.api, "list_all", then_somebody_holds_it)
+    with pytest.raises(ApiError) as refused:
+        await world.reconcile()
+    assert refused.value.status == 409
+    await world.reconcile()
+    assert held["metadata"]["finalizers"] == ["example.com/audit"]
 
 
 # --- never stuck ---------------------------------------------------------------------------------

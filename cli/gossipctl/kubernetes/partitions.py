@@ -129,9 +129,10 @@ def until_enforced(api: Api, cut: Cut, seconds: float = ENFORCE_SECONDS) -> Cut:
                     f"partition {name} is not in force: {state.get('message') or state.get('reason')}",
                     f"it stays until it is healed; see: kubectl -n {namespace} describe spart {name}",
                 )
+    said = condition(cut, "Enforced").get("message") or "does the operator run?"
     raise NotConverged(
-        f"nobody says that partition {name} is in force, after {seconds:g} s",
-        "the order stands (does the operator run?); withdraw it with: gossipctl network heal-partition",
+        f"nobody says that partition {name} is in force, after {seconds:g} s: {said}",
+        "the order stands; withdraw it with: gossipctl network heal-partition",
     )
 
 

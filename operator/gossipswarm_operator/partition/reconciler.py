@@ -175,7 +175,8 @@ class Reconciler:
         held = metadata.get("finalizers") or []
         if FINALIZER in held:
             rest = [name for name in held if name != FINALIZER]
-            patch = {"metadata": {"finalizers": rest or None, "uid": metadata["uid"]}}
+            seen = {field: metadata[field] for field in ("uid", "resourceVersion")}
+            patch = {"metadata": {"finalizers": rest or None, **seen}}
             await self._kube.merge(PARTITIONS, metadata["namespace"], metadata["name"], patch)
 
     async def _write(self, source: Object, new: Mapping[str, Any], before: Object) -> None:
