@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from e2e.cluster import Cluster, Object, until
 from e2e.swarm import Swarm
 
-LABELS = "gossipswarm.io/swarm={swarm},gossipswarm.io/partition"
+LABELS: Final = "gossipswarm.io/swarm={swarm},gossipswarm.io/partition"
+DECLARATIONS: Final = 3
+SILENCE_SECONDS: Final = 30.0
 
 
 class Cut:
@@ -43,6 +45,22 @@ class Cut:
         """One of its conditions; empty where it has none of that type."""
         conditions = self.get().get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
+
+    def silent(self, *regions: str) -> None:
+        """Wait until each of these regions has said three times more that it hears nothing across a cut.
+
+        All sides call each other ten times a second, and a region says so once a second for as long as none of it arrives:
+        what has not come by then does not come.
+        """
+        due = {region: self._declared(region) + DECLARATIONS for region in regions}
+        until(
+            f"{' and '.join(regions)} hear nothing",
+            lambda: all(self._declared(each) >= count for each, count in due.items()) or None,
+            SILENCE_SECONDS,
+        )
+
+    def _declared(self, region: str) -> float:
+        return sum(self.swarm.counted("core_events", region, kind="link_states").values())
 
     def delete(self) -> None:
         """Delete it, and wait until it is gone."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from e2e.cluster import Cluster, Failed, Object, until
 from gossipctl.backend import Agent
+from gossipctl.exposition import PREFIX, collect
 from gossipctl.failures import CommandFailed
 from gossipctl.kubernetes.backend import KubernetesBackend
 from gossipswarm_client.errors import GossipSwarmError
@@ -15,6 +16,8 @@ from gossipswarm_client.errors import GossipSwarmError
 REGIONS: Final = ("us-east", "us-west", "eu-central")
 START_SECONDS: Final = 300.0
 AGREE_SECONDS: Final = 30.0
+WHOLE_SECONDS: Final = 10.0
+ARRIVE_SECONDS: Final = 10.0
 
 
 class Swarm:
@@ -144,6 +147,11 @@ class Swarm:
             found[agent.name] = None if value is None else value.value
         return found
 
+    def arrives(self, key: str, value: Any, at: str) -> None:
+        """Wait until an agent holds this."""
+        what = f"{at} holds {value!r} at {key}"
+        until(what, lambda: self.read(key, at) == value or None, ARRIVE_SECONDS)
+
     def agree(self, key: str, value: Any, agents: int, seconds: float = AGREE_SECONDS) -> None:
         """Wait until so many agents are there and all hold this. Raises Failed with what they hold."""
         seen: list[dict[str, Any]] = []
@@ -160,6 +168,50 @@ class Swarm:
             until(f"{agents} agents hold {value!r} at {key}", agreed, seconds)
         except Failed as failed:
             raise Failed(f"{failed}; they hold {seen[-1:]}") from None
+
+    def whole(self, agents: int, seconds: float = WHOLE_SECONDS) -> None:
+        """Wait until so many agents know each other as alive and every link between regions as up.
+
+        Raises Failed with what is amiss, and in whose eyes.
+        """
+        amiss: dict[str, Any] = {}
+
+        def whole() -> bool | None:
+            amiss.clear()
+            try:
+                amiss.update({agent.name: _amiss(agent, agents) for agent in self.agents()})
+            except (GossipSwarmError, CommandFailed) as error:
+                amiss["everywhere"] = [str(error)]
+            return True if len(amiss) == agents and not any(amiss.values()) else None
+
+        try:
+            until(f"{agents} agents that know all members and links", whole, seconds)
+        except Failed as failed:
+            raise Failed(f"{failed}; amiss: {amiss}") from None
+
+    def counted(self, counter: str, region: str | None = None, **labels: str) -> dict[str, float]:
+        """By agent: a counter of its metrics, without prefix and suffix; 0 where nothing was counted."""
+        name = f"{PREFIX}{counter}_total"
+        return {
+            agent.name: sum(
+                collect([agent.metrics()])[name].samples.get((name, tuple(labels.items())), ())
+            )
+            for agent in self.agents()
+            if region in (None, agent.region)
+        }
+
+
+def _amiss(agent: Agent, members: int) -> list[str]:
+    """What an agent lacks of so many members that live and links that are up."""
+    known = agent.members()
+    found = [] if len(known) == members else [f"{len(known)} members"]
+    found += [f"{each.name} is {each.status}" for each in known if each.status != "alive"]
+    return found + [
+        f"{region.name} to {other} is {link}"
+        for region in agent.regions()
+        for other, link in sorted(region.links.items())
+        if link != "up"
+    ]
 
 
 def plain(regions: Sequence[str] = REGIONS) -> list[Object]:
