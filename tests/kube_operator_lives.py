@@ -118,12 +118,11 @@ class Lives:
 
 @contextlib.asynccontextmanager
 async def mortals(
-    admin: KubeClient, kubeconfig: Path, namespace: str, directory: Path
+    admin: KubeClient, kubeconfig: Path, namespace: str, directory: Path, **settings: Any
 ) -> AsyncIterator[Lives]:
     """Operators of a namespace; none lives yet."""
-    environment = environment_of(
-        kubeconfig, namespace, "mortal", resync_seconds=1, lease_seconds=60, http_port=0
-    )
+    told = {"resync_seconds": 1, "lease_seconds": 60, "http_port": 0, **settings}
+    environment = environment_of(kubeconfig, namespace, "mortal", **told)
     with (directory / "mortal.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -13,11 +13,12 @@ from typing import Any, Final
 import pytest
 
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
-from gossipswarm_operator.client import CONFIGS, SECRETS, KubeClient
+from gossipswarm_operator.client import CONFIGS, PODS, SECRETS, KubeClient
 from gossipswarm_operator.keyring import read_ring
-from kube import Cluster
+from kube import Cluster, free_port
+from kube_injection import HOST, NAME, SECRET, installed, pod, sidecar_of
 from kube_operator_agents import addresses
-from kube_operator_lives import Write, mortals
+from kube_operator_lives import Write, killed_after_every_write, mortals
 from kube_operator_load import under_load
 from kube_operator_pair import Pair
 from kube_operator_program import program
@@ -224,3 +225,30 @@ async def test_a_config_is_delivered_changed_and_taken_back_once_from_every_plac
         lived = await pair.undergo(remove, is_gone)
         assert sum(map(len, lived)) >= 1
         assert await held() == [None] * 3
+
+
+async def test_the_webhook_comes_to_its_certificate_and_is_trusted_from_every_place(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, tmp_path: Path
+):
+    port = free_port()
+    settings = {
+        "webhook_port": port,
+        "webhook_host": HOST,
+        "webhook_secret": SECRET,
+        "webhook_configuration": NAME,
+    }
+    await admin.create(swarm(namespace, regions=[{"name": "us-east", "replicas": 0}]))
+
+    async def injects() -> bool:
+        made = await admin.create(pod(namespace, "probe"))
+        await admin.delete(PODS, namespace, "probe")
+        return sidecar_of(made) is not None
+
+    with installed(cluster, namespace, port):
+        async with mortals(admin, account, namespace, tmp_path, **settings) as lives:
+            lived = await killed_after_every_write(lives, injects)
+    targets = [write.target for write in steps(lived)]
+    assert any(target.endswith(f"/mutatingwebhookconfigurations/{NAME}") for target in targets)
+    assert any(
+        write.method == "POST" and write.target.endswith("/secrets") for write in steps(lived)
+    )
