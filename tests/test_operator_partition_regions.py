@@ -155,6 +155,50 @@ async def test_a_cut_that_another_policy_opens_is_not_tried_and_looked_at_in_lei
     assert not any(isinstance(action, Probe) for action in world.actions)
 
 
+async def test_a_cut_that_another_policy_opens_does_not_keep_old_flows_of_the_others_alive():
+    world = World("us-east", "us-west", "eu-central", enforces=False)
+    western = {
+        "key": "gossipswarm.io/region",
+        "operator": "In",
+        "values": ["us-west", "eu-central"],
+    }
+    peers = [{"podSelector": {"matchExpressions": [western]}}]
+    world.put(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "west", "namespace": NAMESPACE, "labels": {}},
+            "spec": {
+                "podSelector": peers[0]["podSelector"],
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": peers}],
+                "egress": [{"to": peers}],
+            },
+        }
+    )
+    world.partition("west", ["us-west"], ["eu-central"], transit="Enabled", onUnenforced="Warn")
+    world.partition("east", ["us-east"])
+    await world.settle(2)
+    world.enforces = True  # it took the network so long, and flows were opened meanwhile
+    await world.settle(20)
+    assert world.condition("Enforced", "west") == "False/OverriddenByPolicy"
+    assert world.condition("Enforced", "east") == "True/Probed"
+    assert not world.heard("us-east", "us-west")
+
+
+async def test_a_cut_that_nobody_is_there_to_try_does_not_either():
+    world = World("us-east", "us-west", "eu-central", enforces=False)
+    for agent in [each for each in world.agents.values() if each.region == "eu-central"]:
+        world.stop(agent)
+    world.partition("central", ["eu-central"], ["us-west"], transit="Enabled")
+    world.partition("east", ["us-east"])
+    await world.settle(2)
+    world.enforces = True
+    await world.settle(20)
+    assert world.condition("Enforced", "central") == "Unknown/NotProbed"
+    assert world.condition("Enforced", "east") == "True/Probed"
+
+
 async def test_a_mistake_elsewhere_in_the_spec_of_its_swarm_neither_ends_a_cut_nor_keeps_it():
     world = World("us-east", "us-west")
     world.partition()

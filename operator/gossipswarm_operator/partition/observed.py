@@ -95,15 +95,20 @@ class Trial(msgspec.Struct, frozen=True):
     opened: int = 0
     """Rounds in a row in which something did though the network had its time."""
     sealed: bool = False
-    """No new flow passed in the last round; what gossip had open may have."""
+    """No new flow passed in the last round that came about; what gossip had open may have."""
     open: tuple[Reach, ...] = ()
     """What passed in the last round."""
     probed: int = 0
-    """Probes of the last round that came about."""
+    """Probes that came about in the last round in which any did."""
     failure: str = ""
     """Why a probe of the last round did not."""
     at: datetime | None = None
     """When the last round was."""
+
+    @property
+    def settled(self) -> bool:
+        """No new flow is known to pass, also because there is nobody who could open one."""
+        return self.sealed or (self.rounds > 0 and not self.probed)
 
 
 class Memory:

@@ -65,15 +65,15 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     decided = decide(observed, memory, now)
     live, cut = decided.live, decided.cut
     ended = [p for p in decided.partitions if _has_ended(p, now)]
+    tried = [p for p in live if not decided.overrides.get(p.uid)]
     actions = list(decided.actions)
     if observed.swarm is not None:
         actions += _network(observed.swarm, observed, live, cut)
         actions += _drops(observed, memory, live, cut)
-        actions += _resets(observed, memory, live, now)
+        actions += _resets(observed, memory, live, tried, now)
     else:
         actions += _leftovers(observed, set())
     actions += [_finish(p, observed, now) for p in ended]
-    tried = [p for p in live if not decided.overrides.get(p.uid)]
     actions += probing.rounds(observed, memory, tried, now)
     return Plan(
         tuple(actions),
@@ -191,6 +191,7 @@ def _resets(
     observed: Observed,
     memory: Memory,
     live: Sequence[SwarmPartition],
+    tried: Sequence[SwarmPartition],
     now: datetime,
 ) -> list[Action]:
     """Who has to give up connections that are older than the cut, which many networks let pass for as long as they last.
@@ -202,7 +203,7 @@ def _resets(
     cut = combined(networked, observed.regions)
     if not cut:
         return []
-    sealed = all(memory.trial(p, now).sealed for p in networked)
+    sealed = all(memory.trial(p, now).settled for p in networked if p in tried)
     stage, mark = (2 if sealed else 1), drift.digest(sorted(cut.severed))
     due = [
         name

@@ -123,7 +123,6 @@ def judged(
             trial,
             rounds=trial.rounds + 1,
             opened=0,
-            sealed=False,
             open=(),
             failure=failure,
             at=now,
