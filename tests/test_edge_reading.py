@@ -392,6 +392,31 @@ async def test_a_change_whose_telling_meets_a_bug_does_not_end_an_edge(
         await edge.has("k", 2)
 
 
+async def test_a_bug_in_watching_an_agent_does_not_leave_an_edge_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(upstream, "UNSOUND_SECONDS", 0.05)
+    sound = upstream.silence
+    met = 0
+
+    async def fails_once(*given: object) -> str:
+        nonlocal met
+        met += 1
+        if met == 1:
+            raise RuntimeError("for a test")
+        return await sound(*given)
+
+    monkeypatch.setattr(upstream, "silence", fails_once)
+    async with one_agent() as agent, edge_of([agent], level=False) as edge:
+
+        async def again() -> bool:
+            return met == 2
+
+        await until(again)
+        await agent.ask("PUT", "/v1/state/k", 1)
+        await edge.has("k", 1)
+
+
 # --- what an agent bears --------------------------------------------------------------------------
 
 

@@ -114,7 +114,14 @@ class Upstream:
         try:
             connection = await self._finder.find(None)
             while True:
-                connection = await self._follow(connection)
+                try:
+                    connection = await self._follow(connection)
+                except Exception:  # noqa: BLE001 - a bug must not leave the edge with what it holds now, for ever
+                    _log.exception("cannot follow an agent", extra={"agent": connection.agent})
+                    if not connection.lost.done():
+                        connection.lost.set_result(None)
+                    await asyncio.sleep(UNSOUND_SECONDS)
+                    connection = await self._finder.find(connection.address)
         finally:
             await self._finder.stop()
 
