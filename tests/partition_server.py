@@ -25,7 +25,7 @@ class Server:
         self.changes = 0
         """Grows with whatever changes an object."""
         self.refused: dict[tuple[str, str], ApiError] = {}
-        """By verb and plural: what is answered."""
+        """By verb, and kind or name: what is answered."""
         self.writes: list[str] = []
 
     # --- calls ------------------------------------------------------------------------------------
@@ -85,8 +85,9 @@ class Server:
         return self.remove(resource.kind, name)
 
     def _write(self, verb: str, kind: str, name: str) -> None:
-        if (verb, kind) in self.refused:
-            raise self.refused[verb, kind]
+        for what in (kind, name):
+            if (verb, what) in self.refused:
+                raise self.refused[verb, what]
         self.writes.append(f"{verb} {kind} {name}")
 
     # --- objects ----------------------------------------------------------------------------------

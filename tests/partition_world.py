@@ -29,6 +29,7 @@ from partition_server import NAMESPACE, Server
 from policy_semantics import passes
 
 KEY = (NAMESPACE, "demo")
+THREE = ("us-east", "us-west", "eu-central")
 
 
 class OperatorStopped(Exception):
@@ -282,6 +283,17 @@ class World:
             self.put(stamped(body))
         if ("ConfigMap", "demo-cut") not in wanted:
             self.delete("ConfigMap", "demo-cut")
+
+
+def is_clean(world: World) -> bool:
+    """Nothing of any cut is left."""
+    return (
+        world.policies(of_cuts=True) == []
+        and ("ConfigMap", "demo-cut") not in world.objects
+        and all(not agent.drops for agent in world.agents.values())
+        and all(world.heard(a, b) for a in THREE for b in THREE if a != b)
+        and not any("gossipswarm.io/partition" in p["metadata"]["labels"] for p in world.policies())
+    )
 
 
 class Told:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from gossipswarm_operator.agents_api import AgentsApi, ask_all
 from gossipswarm_operator.client import BY_KIND, PARTITIONS, KubeClient
 from gossipswarm_operator.errors import ApiError
 from gossipswarm_operator.failures import Failure, of_api
+from gossipswarm_operator.names import controller_of
 from gossipswarm_operator.partition import probing, status
 from gossipswarm_operator.partition.actions import (
     Action,
@@ -39,7 +40,12 @@ class Result(msgspec.Struct, frozen=True):
     """What became of a plan."""
 
     done: tuple[Action, ...]
-    failures: tuple[Failure, ...]
+    refused: tuple[tuple[str | None, Failure], ...]
+    """Each with the uid of the SwarmPartition that it is the matter of; None = of all of the swarm."""
+
+    def failures(self, uid: str) -> tuple[Failure, ...]:
+        """What was refused that matters to a SwarmPartition."""
+        return tuple(failure for whose, failure in self.refused if whose in (None, uid))
 
 
 class Applier:
@@ -70,32 +76,46 @@ class Applier:
     async def apply(self, actions: tuple[Action, ...]) -> Result:
         """Do what can be done.
 
-        What is refused does not keep the rest from being done, except that no cut is said to be undone then. Raises ApiError
+        What is refused does not keep the rest from being done, except that no cut that it matters to is said to be undone. Raises ApiError
         if the API server did not do its part, or if somebody changed a SwarmPartition meanwhile: what follows depends on it.
         """
         done: list[Action] = []
-        failures: list[Failure] = []
+        refused: list[tuple[str | None, Failure]] = []
         for action in actions:
-            if failures and isinstance(action, Finish) and not self._may_go(action):
+            if isinstance(action, Finish) and self._is_held_up(action, refused):
                 continue
             try:
                 await self._do(action)
             except ApiError as error:
                 if error.kind != "refused" or not isinstance(action, Put | Remove):
                     raise
-                failures.append(of_api(error, _doing(action)))
+                refused.append((self._whose(action), of_api(error, _doing(action))))
                 continue
             done.append(action)
             if self._checkpoint is not None:
                 self._checkpoint(action)
-        return Result(tuple(done), tuple(failures))
+        return Result(tuple(done), tuple(refused))
 
     def source(self, partition: SwarmPartition) -> dict[str, Any]:
         """The object as it is after what was done."""
         return self._sources.get(partition.uid, partition.source)
 
-    def _may_go(self, action: Finish) -> bool:
-        return may_go_anyway(action.partition, self._now())
+    def _whose(self, action: Put | Remove) -> str | None:
+        """The SwarmPartition that a refused action is the matter of; None = of all of the swarm.
+
+        A policy that is there and may not be changed goes on saying what all cuts left before.
+        """
+        if (
+            not isinstance(action, Put)
+            or action.body["metadata"]["name"] in self._observed.policies
+        ):
+            return None
+        owner = controller_of(action.body) or {}
+        return owner.get("uid") if owner.get("kind") == "SwarmPartition" else None
+
+    def _is_held_up(self, action: Finish, refused: Sequence[tuple[str | None, Failure]]) -> bool:
+        mine = any(whose in (None, action.partition.uid) for whose, _ in refused)
+        return mine and not may_go_anyway(action.partition, self._now())
 
     async def _do(self, action: Action) -> None:
         match action:

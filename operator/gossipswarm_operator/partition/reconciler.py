@@ -22,7 +22,7 @@ from gossipswarm_operator.failures import Failure
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.partition import probing, status
 from gossipswarm_operator.partition.actions import HandOver
-from gossipswarm_operator.partition.applying import Applier, Checkpoint
+from gossipswarm_operator.partition.applying import Applier, Checkpoint, Result
 from gossipswarm_operator.partition.model import FINALIZER, SwarmPartition, parse, swarm_of
 from gossipswarm_operator.partition.observed import Memory, Observed
 from gossipswarm_operator.partition.observing import Key, observe
@@ -115,13 +115,13 @@ class Reconciler:
                 said = f"the network does not enforce it: {action.message}; agents make the cut"
                 await self._events.warning(action.partition.source, "NotEnforced", said)
         for partition in made.live:
-            if result.failures or made.overrides.get(partition.uid):
+            if result.failures(partition.uid) or made.overrides.get(partition.uid):
                 memory.begin_anew(partition)
         now = self._now()
         shown = {p.uid: probing.verdict(memory.trial(p, now), now) for p in made.live}
         made = msgspec.structs.replace(made, verdicts=shown)
-        await self._say(sources, observed, made, applier, result.failures)
-        return _due(observed, made, memory, result.failures, self._now())
+        await self._say(sources, observed, made, applier, result)
+        return _due(observed, made, memory, result, self._now())
 
     # --- what objects say -------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Reconciler:
         observed: Observed,
         made: Plan,
         applier: Applier,
-        failures: tuple[Failure, ...],
+        result: Result,
     ) -> None:
         """Write each status that says something new, and tell of every transition."""
         for source in sources:
@@ -142,6 +142,7 @@ class Reconciler:
             source = applier.source(partition)
             if "deletionTimestamp" in source["metadata"] and not parse(source).held:
                 continue  # it is gone
+            failures = result.failures(partition.uid)
             new = self._status(partition, parse(source), observed, made, failures)
             if new is not None:
                 await self._write(source, new, before=partition.source)
@@ -230,11 +231,11 @@ def _due(
     observed: Observed,
     made: Plan,
     memory: Memory,
-    failures: tuple[Failure, ...],
+    result: Result,
     now: datetime,
 ) -> float | None:
     """Seconds until the next look."""
-    due = [FAILED_SECONDS] if failures else []
+    due = [FAILED_SECONDS] if result.refused else []
     if made.refused or observed.invalid:
         due.append(WAITING_SECONDS)
     for partition in made.live:
