@@ -71,6 +71,24 @@ async def test_a_second_signal_changes_nothing(
         assert alarming(leader) == []
 
 
+async def test_a_leader_that_is_told_to_end_while_it_looks_for_kinds_does_not_complain(
+    cluster: Cluster, admin: KubeClient, namespace: str, account: Path, tmp_path: Path
+):
+    async with proxying(cluster.server) as proxy:
+        never = asyncio.Event()
+        proxy.choose = lambda method, path: never if path == "/apis" else None
+        way = by_way_of(proxy.url, account)
+        async with program(way, namespace, tmp_path) as leader:
+
+            async def looks() -> bool:
+                return any(path == "/apis" for _, path, _ in proxy.requests)
+
+            await until(looks)
+            leader.process.terminate()
+            assert await leader.ended(8) == 0
+            assert alarming(leader) == []
+
+
 async def test_a_replica_that_stands_by_ends_at_once_and_leaves_the_lease_alone(
     admin: KubeClient, namespace: str, account: Path, tmp_path: Path
 ):

@@ -25,6 +25,8 @@ BACKOFFS: Final = (1, 1, 2, 3, 5, 5, 5, 5)
 """Seconds between attempts to reach the API server; then from the start, or the program ends if it was refused."""
 
 _log = logging.getLogger(__name__)
+_questions = logging.getLogger("kopf._core.reactor.observation")
+"""Where kopf says how it fares with finding out which kinds there are."""
 
 
 def registry_of(
@@ -118,4 +120,13 @@ async def watch(
         stop_flag=stopping,
     )
     started()
-    await kopf.run_tasks(tasks, ignored=older)
+
+    def still_wanted(_: logging.LogRecord) -> bool:
+        return not stopping.is_set()
+
+    # Told to stop, it closes its connection under the questions that it still asks, and takes that for an error.
+    _questions.addFilter(still_wanted)
+    try:
+        await kopf.run_tasks(tasks, ignored=older)
+    finally:
+        _questions.removeFilter(still_wanted)
