@@ -93,7 +93,7 @@ class Serving:
         try:
             self._server.use(*found)
             until = certificates.expiry(found[0])
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # of no use, or no room for it on the disk
             _log.error("the old certificate is served on", extra={"error": str(error)})
             return
         self._used = found

@@ -89,7 +89,7 @@ class WebhookServer:
         self._runner: web.AppRunner | None = None
 
     def use(self, certificate: bytes, key: bytes) -> None:
-        """Serve this certificate. Raises ValueError if it is none, or not that of the key."""
+        """Serve this certificate. Raises ValueError if it is none, or not that of the key, OSError if the disk takes no file."""
         with tempfile.TemporaryDirectory() as directory:
             # The ssl module reads files only; they are gone before anything else runs.
             chain, private = Path(directory, "crt"), Path(directory, "key")
