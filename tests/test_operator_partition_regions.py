@@ -112,12 +112,16 @@ async def test_a_cut_of_which_one_side_is_gone_says_that_nothing_is_cut():
     await world.settle()
     assert world.condition("Applied") == "False/NothingToCut"
     assert world.condition("Enforced") == "False/NotApplied"
+    await world.settle(60)
+    assert await world.reconcile() == 5.0
     assert world.policies(of_cuts=True) == []
     assert narrowed(world) == set()
 
     world.change_swarm(regions=named("us-west", "us-east"))
     world.swarm_reconcile()
     world.start("us-east", 0)
+    await world.reconcile()
+    assert world.condition("Enforced") == "False/Probing", "nobody has tried this yet"
     await world.settle()
     assert world.condition("Enforced") == "True/Probed", "it lives on"
 

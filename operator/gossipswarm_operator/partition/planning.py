@@ -21,22 +21,12 @@ from gossipswarm_operator.model import Swarm
 from gossipswarm_operator.observed import Object
 from gossipswarm_operator.ownership import standing
 from gossipswarm_operator.partition import probing
-from gossipswarm_operator.partition.actions import (
-    Action,
-    Drop,
-    Finish,
-    Put,
-    Remove,
-    Reset,
-)
+from gossipswarm_operator.partition.actions import Action, Drop, Finish, Put, Remove, Reset
 from gossipswarm_operator.partition.deciding import decide, is_taken
 from gossipswarm_operator.partition.model import SwarmPartition
 from gossipswarm_operator.partition.observed import Memory, Observed, labels_of
 from gossipswarm_operator.partition.policies import COMPONENT, side_policies
-from gossipswarm_operator.partition.severing import (
-    Cut,
-    combined,
-)
+from gossipswarm_operator.partition.severing import Cut, combined
 
 PATIENCE: Final = timedelta(seconds=60)
 """After which a deleted object goes although its cut could not be undone: its policies are its own, and go with it."""
@@ -65,7 +55,7 @@ def plan(observed: Observed, memory: Memory, now: datetime) -> Plan:
     decided = decide(observed, memory, now)
     live, cut = decided.live, decided.cut
     ended = [p for p in decided.partitions if _has_ended(p, now)]
-    tried = [p for p in live if not decided.overrides.get(p.uid)]
+    tried = [p for p in live if p.uid not in decided.refused and not decided.overrides.get(p.uid)]
     actions = list(decided.actions)
     if observed.swarm is not None:
         actions += _network(observed.swarm, observed, live, cut)

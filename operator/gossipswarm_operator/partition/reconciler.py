@@ -115,7 +115,8 @@ class Reconciler:
                 said = f"the network does not enforce it: {action.message}; agents make the cut"
                 await self._events.warning(action.partition.source, "NotEnforced", said)
         for partition in made.live:
-            if result.failures(partition.uid) or made.overrides.get(partition.uid):
+            uid = partition.uid
+            if result.failures(uid) or uid in made.refused or made.overrides.get(uid):
                 memory.begin_anew(partition)
         now = self._now()
         shown = {p.uid: probing.verdict(memory.trial(p, now), now) for p in made.live}
@@ -241,7 +242,8 @@ def _due(
     for partition in made.live:
         assert partition.applied_at is not None
         verdict = probing.verdict(memory.trial(partition, now), now)
-        undecided = verdict.state == "trying" and not made.overrides.get(partition.uid)
+        hopeless = partition.uid in made.refused or made.overrides.get(partition.uid)
+        undecided = verdict.state == "trying" and not hopeless
         unseen = not _holds(partition.source, "Detected")
         is_young = now - partition.applied_at < YOUNG
         due.append(MOVING_SECONDS if undecided or (unseen and is_young) else STEADY_SECONDS)
