@@ -366,4 +366,5 @@ async def test_an_agent_without_projections_has_nothing_to_do(
         await agent.write(put("app.x", 1))
         assert agent.projector.receipts == []
         assert agent.projector.unreadiness is None
-        assert not [family for family in agent.metrics.collect() if "projection" in family.name]
+        shown = [family.name for family in agent.metrics.collect()]
+        assert not [name for name in shown if name.startswith("gossipswarm_projection_")]
