@@ -1,4 +1,4 @@
-"""A hundred swarms: what they cost the API server until they are there, and what when nothing changes."""
+"""Two hundred swarms: what they cost the API server until they are there, and what when nothing changes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kube_operator_scale import Spent, are_made, at_rest, create_swarms
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
 
-COUNT = 100
+COUNT = 200
 READS_A_LOOK = 20
 """The swarm, nine lists, two Secrets; and at the first look each object by name, for there may be one of somebody else."""
 READS_AT_REST = 5
 """The swarm, two Secrets, and events, since nobody binds its volume claims; and the lists now and then."""
 
 
-async def test_a_hundred_swarms_come_about_and_then_nothing_is_written(
+async def test_two_hundred_swarms_come_about_and_then_nothing_is_written(
     admin: KubeClient, namespace: str, account: Path, tmp_path: Path
 ):
     async with program(
@@ -41,4 +41,4 @@ async def test_a_hundred_swarms_come_about_and_then_nothing_is_written(
 
         rest = await at_rest(running, COUNT, 300)
         assert rest.reads <= rest.reconciles * READS_AT_REST
-        assert running.resident_bytes < 250 << 20
+        assert running.resident_bytes < 300 << 20
