@@ -21,6 +21,7 @@ NAMES = (
     "cli_cost",
     "restart",
     "scaling",
+    "memberlist",
     "kube_reconcile",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -13,7 +13,7 @@ def run(*, quick: bool) -> Result:
     """10,000 updates by 50 writers over 150 agents, as the walkthrough has it, three times."""
     agents, updates, concurrency, runs = (12, 500, 5, 1) if quick else (150, 10_000, 50, 3)
     with swarm(evenly(agents), max_agents=agents) as measured:
-        found = [_measure(measured, updates, concurrency) for _ in range(runs)]
+        found = [measure(measured, updates, concurrency) for _ in range(runs)]
     rows = [
         (
             str(number),
@@ -52,7 +52,8 @@ deliveries (updates and deletions, times agents); memory is that of all of them.
     )  # fmt: skip
 
 
-def _measure(measured: Measured, updates: int, concurrency: int) -> dict[str, Any]:
+def measure(measured: Measured, updates: int, concurrency: int) -> dict[str, Any]:
+    """One benchmark by the command line, and what it cost."""
     pids = measured.worker_pids()
     before = sum(map(cpu_seconds, pids))
     figures: dict[str, Any] = gossipctl(

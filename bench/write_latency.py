@@ -17,7 +17,7 @@ def run(*, quick: bool) -> Result:
     """200 traced writes at random agents of 211."""
     agents, writes = (12, 10) if quick else (211, 200)
     with swarm(evenly(agents), max_agents=agents) as measured:
-        acknowledged, reached = _write(measured, writes)
+        acknowledged, reached = write(measured, writes)
     rows = [_row("acknowledged to the writer", acknowledged)]
     rows += [_row(f"{share:.0%} of the agents hold it", reached[share]) for share in SHARES]
     return Result(
@@ -37,7 +37,8 @@ times are those of the agents' own receipts, which carry the clock of the receiv
     )
 
 
-def _write(measured: Measured, writes: int) -> tuple[list[float], dict[float, list[float]]]:
+def write(measured: Measured, writes: int) -> tuple[list[float], dict[float, list[float]]]:
+    """Write so often, one after another: milliseconds until acknowledged, and until each share had it."""
     rng = random.Random(1)
     addresses = measured.agents()
     acknowledged: list[float] = []
