@@ -271,18 +271,33 @@ def now_ms():
     return time.time_ns() // 1_000_000
 
 
+LINK = {"a": "us-east", "b": "us-west"}
+
+
 def test_detection_counts_from_the_first_dropped_packet():
     watch = CutWatch()
-    watch.notice(Notify("region-cut", {}))
+    watch.notice(Notify("region-cut", LINK))
+    watch.notice(Notify("region-healed", LINK))
     assert watch.detected_ms is None
     watch.cut(EAST)
     assert (watch.detected_ms, watch.healed_ms) == (None, None)
-    watch.notice(Notify("region-cut", {}))
+    watch.notice(Notify("region-cut", LINK))
     first = watch.detected_ms
     assert first is not None
     assert first < 1000
     watch.notice(Notify("partition-detected", {}))
     assert watch.detected_ms == first
+
+
+def test_a_link_that_is_held_for_cut_already_is_not_waited_for():
+    watch = CutWatch()
+    watch.notice(Notify("region-cut", LINK))
+    watch.cut(EAST)
+    assert watch.detected_ms == 0
+    watch.notice(Notify("region-healed", LINK))
+    assert watch.detected_ms is None
+    watch.notice(Notify("region-cut", LINK))
+    assert watch.detected_ms is not None
 
 
 def test_healing_counts_from_the_end_of_the_cut():
@@ -307,7 +322,9 @@ def test_a_cut_that_ran_out_by_itself_ended_at_its_time():
 def test_a_new_cut_forgets_what_was_noticed_of_the_last():
     watch = CutWatch()
     watch.cut(EAST)
-    watch.notice(Notify("region-cut", {}))
+    watch.notice(Notify("region-cut", LINK))
     watch.cut(DropList())
+    watch.notice(Notify("region-healed", LINK))
+    assert watch.healed_ms is not None
     watch.cut(EAST)
     assert (watch.detected_ms, watch.healed_ms) == (None, None)

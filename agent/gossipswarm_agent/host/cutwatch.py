@@ -26,6 +26,8 @@ class CutWatch:
         """From the last dropped packet to the agent's last notice of a heal; None = not yet."""
         self._began: int | None = None
         self._ended: int | None = None
+        self._down: set[tuple[str, str]] = set()
+        """Links that the agent holds for cut."""
 
     def cut(self, drops: DropList) -> None:
         """The agent drops packets as listed from now on."""
@@ -33,7 +35,9 @@ class CutWatch:
         if drops.inbound or drops.outbound:
             if not (self.drops.inbound or self.drops.outbound):
                 self._began, self._ended = now, None
-                self.detected_ms = self.healed_ms = None
+                # What it holds for cut already, by a cut before or by mistake, it does not tell of again.
+                self.detected_ms = 0 if self._down else None
+                self.healed_ms = None
         elif self._began is not None and self._ended is None:
             until = self.drops.until_ms
             self._ended = now if until is None else min(now, until)
@@ -42,6 +46,13 @@ class CutWatch:
     def notice(self, notice: Notify) -> None:
         """The agent said something."""
         now = _now_ms()
+        link = notice.detail.get("a", ""), notice.detail.get("b", "")
+        if notice.event == "region-cut":
+            self._down.add(link)
+        elif notice.event == "region-healed":
+            self._down.discard(link)
+            if not self._down and self._holds(now):
+                self.detected_ms = None
         if notice.event in _NOTICED and self._began is not None and self.detected_ms is None:
             self.detected_ms = max(now - self._began, 0)
         elif notice.event in _MENDED:
@@ -49,6 +60,10 @@ class CutWatch:
             ended = until if self._ended is None and until is not None else self._ended
             if ended is not None and ended <= now:
                 self.healed_ms = now - ended
+
+    def _holds(self, now: int) -> bool:
+        until = self.drops.until_ms
+        return self._began is not None and self._ended is None and (until is None or now < until)
 
 
 def _now_ms() -> int:
