@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -63,18 +64,23 @@ async def test_a_cut_goes_on_and_ends_in_time_while_operators_come_and_go(
     await admin.create(swarm(namespace, regions=REGIONS, replicasPerRegion=1))
     async with operating(account, namespace), AgentsApi() as api:
         await stands(admin, namespace, **SETTLED)
-        await admin.create(partition(namespace, mechanism="Agent", duration="25s"))
+        await admin.create(partition(namespace, mechanism="Agent", duration="10m"))
         found = await said(admin, namespace, Enforced="True/AgentsDrop", Detected="True")
         assert found["status"]["expiresAt"] > found["status"]["appliedAt"]
 
-        # What starts now starts within the cut, by itself.
+        # What starts now starts within the cut, by itself. It says so in its log: the operator soon tells it again.
         podlet.crash("demo-us-west-0")
+        log = podlet.log_of(namespace, "demo-us-west-0")
 
-        async def born_into_it() -> bool:
-            agents = await addresses(admin, namespace)
-            return (await dropping(agents, api)).get("demo-us-west-0") == "configuration"
+        async def started_again() -> list[dict[str, Any]] | None:
+            lines = map(json.loads, log.read_text("utf-8").splitlines())
+            starts = [line for line in lines if line["message"] == "agent started"]
+            return starts if len(starts) > 1 else None
 
-        await until(born_into_it, 20)
+        (first, second) = await until(started_again, 20)
+        assert (first["cut_off"], second["cut_off"]) == ([], ["us-east"])
+        # Not before: however long the above takes, the cut has to last through it.
+        await admin.merge(PARTITIONS, namespace, "drill", {"spec": {"duration": "20s"}})
     async with operating(account, namespace), AgentsApi() as api:
         await said(admin, namespace, Healed="True/Whole", Applied="False/Expired")
         await whole(admin, namespace, api)

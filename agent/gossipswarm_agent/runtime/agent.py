@@ -159,6 +159,7 @@ class Agent:
                 "region": config.region,
                 "gossip": f"{config.host}:{sockets.port}",
                 "leaves": node.state.leaf_count,
+                "cut_off": sorted(transport.drops.inbound | transport.drops.outbound),
             },
         )
         return agent
