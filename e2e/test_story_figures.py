@@ -85,7 +85,6 @@ def test_figures_of_a_large_swarm(cluster: Cluster, swarm: Swarm) -> None:
     result.write(ROOT / "docs" / "results")
 
     assert len(agents) > AGENTS * 0.8
-    assert percentile(spread.everybody, 0.99) < 5_000
 
 
 def _times(what: str, values: list[float]) -> tuple[str, ...]:
