@@ -20,7 +20,7 @@ from gossipswarm_agent.runtime.ports import bind_api
 JSON = "application/json"
 
 
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30.0) -> None:
     """Wait until the condition holds; fails after the deadline."""
     deadline = monotonic() + seconds
     while not await condition():
@@ -78,7 +78,7 @@ class Served:
             data=data,
             headers={**sent, **(headers or {})},
             skip_auto_headers=["Content-Type"],
-            timeout=aiohttp.ClientTimeout(total=20),
+            timeout=aiohttp.ClientTimeout(total=120),
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -88,7 +88,7 @@ class Served:
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
             writer.write(request)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return await reader.read()
         finally:
             writer.close()

@@ -15,11 +15,17 @@ import pytest
 from edges import edge_of
 from gossipswarm_agent.api.server import serve
 from gossipswarm_agent.core.errors import WriteRefused
-from gossipswarm_agent.edge import frames
+from gossipswarm_agent.edge import finding, frames, writes
 from gossipswarm_agent.runtime.config import Seed, Tokens
 from gossipswarm_agent.runtime.ports import bind_api
 from kube_certificates import Authority
 from served import one_agent, served, until
+
+
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a write takes to come back, the edge waits for it before it answers."""
+    monkeypatch.setattr(writes, "OWN_SECONDS", 60.0)
 
 
 async def test_a_write_is_acknowledged_by_the_agent_and_can_be_read_at_the_edge_then():
@@ -65,7 +71,7 @@ async def test_conditions_request_ids_and_convergence_work_as_at_the_agent():
         assert (await edge.ask("PUT", "/v1/state/k", 2, headers={"If-Match": etag})).status == 200
         late = await edge.ask("PUT", "/v1/state/k", 3, headers={"If-Match": etag})
         assert (late.status, late.reason) == (412, "precondition-failed")
-        wait = "?wait=converged&threshold=1.0&timeout=10s"
+        wait = "?wait=converged&threshold=1.0&timeout=60s"
         converged = await edge.ask("PUT", f"/v1/state/k{wait}", 4)
         assert converged.document["convergence"]["received"] == 2
         assert agents[1].agent.read("k").value == 4
@@ -146,7 +152,7 @@ async def test_a_batch_is_acknowledged_while_lines_are_still_being_sent():
 
         gate.put_nowait(b'{"key": "a", "value": 1, "id": 1}\n')
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             edge.session.post(f"{edge.url}/v1/batch", data=lines()) as response,
         ):
             assert json.loads(await response.content.readline())["id"] == 1
@@ -196,6 +202,9 @@ async def test_an_edge_with_a_token_that_nobody_knows_says_so(tmp_path: Path):
 async def test_a_write_whose_agent_is_lost_meanwhile_is_not_said_to_have_failed(
     monkeypatch: pytest.MonkeyPatch,
 ):
+    # The lost one would take the edge back, if the other were slow to welcome it.
+    monkeypatch.setattr(finding, "STAGGER_SECONDS", 60.0)
+    monkeypatch.setattr(finding, "OPEN_SECONDS", 60.0)
     async with served("us-east", "us-east") as agents, edge_of(agents) as edge:
         lost = next(each for each in agents if each.agent.config.name == edge.follows)
         begun = asyncio.Event()
@@ -206,7 +215,7 @@ async def test_a_write_whose_agent_is_lost_meanwhile_is_not_said_to_have_failed(
 
         monkeypatch.setattr(lost.agent, "write", never)
         writing = asyncio.ensure_future(edge.ask("PUT", "/v1/state/k", 1))
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 60)
         for connection in list(lost.server._listener.connections):
             connection.force_close()
         answer = await writing
@@ -242,7 +251,7 @@ async def test_a_batch_whose_agent_is_lost_breaks_off_after_what_was_acknowledge
             yield b'{"key": "a", "value": 1, "id": 1}\n'
             await asyncio.Event().wait()
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(aiohttp.ClientError):
                 async with edge.session.post(f"{edge.url}/v1/batch", data=lines()) as response:
                     assert json.loads(await response.content.readline())["id"] == 1
