@@ -254,7 +254,7 @@ async def test_an_id_that_is_used_again_does_not_swallow_another_write(agent):
 
 async def test_a_write_can_wait_until_everybody_has_it():
     async with served("us-east", "us-west", "eu-central") as agents:
-        path = "/v1/state/app.config?wait=converged&threshold=1&timeout=10s"
+        path = "/v1/state/app.config?wait=converged&threshold=1&timeout=60s"
         written = (await agents[0].ask("PUT", path, CONFIG)).document
 
         assert written["convergence"]["converged"] is True

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest_asyncio
 
 from gossipswarm_agent.api import limits, watch
+from gossipswarm_agent.api import server as api_server
 from gossipswarm_agent.core.results import Change, Reset
 from served import Served, one_agent, served, until
 
@@ -177,7 +178,7 @@ async def test_a_watcher_that_does_not_keep_up_is_dropped_and_can_resume(agent, 
         *agent.server.addresses[0].split(":"), limit=1024
     )
     writer.write(b"GET /v1/state?watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reader.readuntil(b"\r\n\r\n")
     # From here on nothing is read: the buffers on the way fill, then the watcher's own.
     mutations = [{"key": f"k{n}", "value": big} for n in range(5000)]
@@ -194,7 +195,7 @@ async def test_a_watcher_that_does_not_keep_up_is_dropped_and_can_resume(agent, 
         return len(agent.agent.watchers) == 0
 
     await until(dropped)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         received = await reader.read()
     writer.close()
 
@@ -207,13 +208,14 @@ async def test_a_watcher_that_does_not_keep_up_is_dropped_and_can_resume(agent, 
                 seen.add(event.data["key"].encode())
 
 
-async def test_a_stream_ends_when_the_server_closes(agent):
+async def test_a_stream_ends_when_the_server_closes(agent, monkeypatch):
+    monkeypatch.setattr(api_server, "CLOSE_SECONDS", 3600.0)
     async with watching(agent, "/v1/state?watch") as stream:
         await stream.heartbeat()
 
         closing = asyncio.create_task(agent.server.close())
 
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await closing
         await stream.end()
 

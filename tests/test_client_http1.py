@@ -105,14 +105,14 @@ def _problem(status: int, reason: str, **more: object) -> bytes:
 )
 def test_every_framing_is_understood(server, answer):
     server.answers = [answer]
-    with Client(server.url, retries=0, timeout=5) as client:
+    with Client(server.url, retries=0, timeout=60) as client:
         assert client.get("a").value == 1
 
 
 def test_an_answer_without_a_length_ends_with_the_connection(server):
     server.answers = [OK + b"Connection: close\r\n\r\n" + VALUE]
     server.closes = True
-    with Client(server.url, retries=0, timeout=5) as client:
+    with Client(server.url, retries=0, timeout=60) as client:
         assert client.get("a").value == 1
 
 
@@ -144,7 +144,8 @@ def test_one_connection_serves_many_calls(server):
 )
 def test_a_strange_answer_is_an_error_that_says_so(server, answer, kind, says):
     server.answers = [answer]
-    with Client(server.url, retries=0, timeout=0.5) as client, pytest.raises(kind, match=says):
+    limit = 0.5 if kind is TimedOut else 60
+    with Client(server.url, retries=0, timeout=limit) as client, pytest.raises(kind, match=says):
         client.get("a")
 
 
@@ -162,15 +163,14 @@ def test_a_call_takes_no_longer_than_it_may(server):
     started = time.monotonic()
     with Client(server.url, timeout=60) as client, pytest.raises(TimedOut):
         client.get("a", timeout=0.3)
-
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 def test_a_trickle_does_not_outwit_the_time_limit(server):
     server.answers = [b"HTTP/1.1 200 OK\r\n"]
 
     def trickle() -> None:
-        for _ in range(100):
+        for _ in range(1200):  # a minute
             time.sleep(0.05)
             try:
                 server._connections[0].sendall(b"X: y\r\n")
@@ -181,8 +181,7 @@ def test_a_trickle_does_not_outwit_the_time_limit(server):
     started = time.monotonic()
     with Client(server.url, timeout=0.4) as client, pytest.raises(TimedOut):
         client.get("a")
-
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (503, Unavailable)])
@@ -198,12 +197,11 @@ def test_what_may_be_tried_again_is(server, status, kind):
 
 
 def test_retries_stay_within_the_time_limit(server):
-    server.answers = [_problem(503, "busy", retry_after_ms=60_000)]
+    server.answers = [_problem(503, "busy", retry_after_ms=600_000)]
     started = time.monotonic()
-    with Client(server.url, retries=5, timeout=1) as client, pytest.raises(Unavailable):
+    with Client(server.url, retries=5, timeout=60) as client, pytest.raises(Unavailable):
         client.get("a")
-
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 60
 
 
 def test_degraded_mode_is_not_waited_out(server):

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -183,33 +182,28 @@ async def test_a_program_that_is_not_there_fails(tmp_path: Path) -> None:
 
 async def test_a_program_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     mark = tmp_path / "children"
-    hang = (
-        f"import os, subprocess, sys, time; c = subprocess.Popen(['sleep', '60']); "
-        f"open({str(mark)!r}, 'w').write(str(c.pid)); time.sleep(60)"
-    )
-    action = {"exec": {"command": [sys.executable, "-c", hang], "timeout": "2s"}}
+    # A shell has begun within the two seconds, wherever it runs.
+    hang = f"sleep 3600 & echo $! > '{mark}'; wait"
+    action = {"exec": {"command": ["sh", "-c", hang], "timeout": "2s"}}
     async with hooked(tmp_path, {"conflict": [action]}) as agent:
-        began = time.monotonic()
-        [outcome] = await agent.hooks.run("conflict", {})
+        async with asyncio.timeout(60):
+            [outcome] = await agent.hooks.run("conflict", {})
         assert outcome.status == "failed"
         assert "not done within 2s" in outcome.message
-        assert time.monotonic() - began < 10
-        child = Path(f"/proc/{mark.read_text()}/stat")
+        child = Path(f"/proc/{mark.read_text().strip()}/stat")
         await until(lambda: not child.exists() or ") Z " in child.read_text())
 
 
 async def test_a_hook_that_hangs_never_holds_up_the_agent(tmp_path: Path) -> None:
-    action = {"exec": {"command": ["sleep", "60"], "timeout": "60s"}}
-    async with hooked(tmp_path, {"conflict": [action]}) as agent:
+    action = {"exec": {"command": ["sleep", "3600"], "timeout": "1h"}}
+    async with asyncio.timeout(120), hooked(tmp_path, {"conflict": [action]}) as agent:
         for number in range(200):
             happen(agent, "conflict", number=number)
-        async with asyncio.timeout(5):
-            for number in range(20):
-                await agent.write(put(f"k{number}", number))
+        for number in range(20):
+            await agent.write(put(f"k{number}", number))
         overflow = agent.metrics.hook_runs[("conflict", "overflow")]
         assert overflow >= 200 - hooks_module.WAITING_LIMIT - 1
-        began = time.monotonic()
-    assert time.monotonic() - began < 5, "stopping waits for no hook"
+        # Stopping waits for no hook, either.
 
 
 async def test_the_actions_after_one_that_failed_are_carried_out(tmp_path: Path) -> None:
