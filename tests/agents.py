@@ -65,8 +65,8 @@ async def swarm(
                 )
             )
         everybody = len(agents) - 1
-        await until(lambda: all(len(a.node.membership.live()) == everybody for a in agents), 15)
-        await until(lambda: all(a.ready for a in agents), 15)
+        await until(lambda: all(len(a.node.membership.live()) == everybody for a in agents), 60)
+        await until(lambda: all(a.ready for a in agents), 60)
         yield agents
     finally:
         for agent in agents:

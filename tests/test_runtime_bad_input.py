@@ -127,7 +127,7 @@ async def test_no_message_however_odd_makes_an_agent_fail(kind: type) -> None:
         running(config_of("victim")) as agent,
         running(config_of("peer", seeds=[seed_of(agent)])) as peer,
     ):
-        await until(lambda: agent.node.membership.live() and peer.node.membership.live(), 10)
+        await until(lambda: agent.node.membership.live() and peer.node.membership.live(), 40)
         insider = Insider(agent)
 
         @FUZZ
@@ -227,8 +227,8 @@ async def test_a_whole_conversation_that_is_replayed_changes_nothing() -> None:
                     # On other trees, too: that byte is outside the seal.
                     attacker.sendto(datagram, target)
                     attacker.sendto(datagram[:1] + b"\x03" + datagram[2:], target)
-                while agent.transport.drain():
-                    pass
+                    while agent.transport.drain():  # before the socket has no room for more
+                        pass
         after = (
             agent.node.state.state_hash,
             agent.read("k").version,

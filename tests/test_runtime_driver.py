@@ -31,7 +31,7 @@ async def test_what_comes_from_peers_is_journalled_without_a_sync_of_its_own(
         before = len(reader.journal.fsync_seconds)
         for number in range(20):
             await writer.write(put(f"k{number}", number))
-        await until(lambda: reader.read("k19") is not None)
+        await until(lambda: all(reader.read(f"k{number}") is not None for number in range(20)))
         assert len(reader.journal.fsync_seconds) == before
         await until(lambda: reader.journal_status.records >= 20)
 
@@ -43,7 +43,7 @@ async def test_a_process_that_stood_still_takes_nobody_for_dead() -> None:
             agent.subscribe(lambda notice: events.append(notice.event))
         time.sleep(1.2)  # noqa: ASYNC251 - all of them stand still
         [result] = await agents[0].write(put("k", 1), traced=True)
-        assert (await agents[0].wait_converged(result.dot, 1.0, 10)).converged
+        assert (await agents[0].wait_converged(result.dot, 1.0, 60)).converged
         # Long enough for suspicions to have run out.
         await asyncio.sleep(1.5)
         assert [event for event in events if event in ("member-down", "region-cut")] == []
@@ -70,8 +70,9 @@ async def test_an_idle_agent_hardly_wakes_up() -> None:
             return handle(event, now)
 
         agent.node.handle = counting
+        began = time.monotonic()
         await asyncio.sleep(1.0)
-        assert ticks <= 15
+        assert ticks <= 15 * (time.monotonic() - began)
 
 
 async def test_one_frame_that_meets_a_bug_takes_no_other_with_it(
@@ -83,7 +84,7 @@ async def test_one_frame_that_meets_a_bug_takes_no_other_with_it(
     agent.driver.deliver([good, object(), good])
     assert agent.driver.defects == 2, "the lot, and then the bad one alone"
     assert agent.node.counters["dropped_stranger"] == 3
-    await until(lambda: agent.journal_status.snapshots == 1)
+    await until(lambda: agent.journal_status.snapshots >= 1)
     await agent.stop()
 
 
@@ -100,6 +101,6 @@ async def test_a_tick_that_meets_a_bug_does_not_end_the_ticking(monkeypatch) -> 
             tick()
 
         agent.node._tick = faulty
-        await until(lambda: agent.ready, 10)
+        await until(lambda: agent.ready, 40)
         assert agent.driver.defects == 2
         await agent.stop()

@@ -127,7 +127,7 @@ async def test_a_partition_is_detected_survived_and_healed() -> None:
         await until(lambda: east.read("app.config.cache_ttl") is not None)
 
         cut([east], [west, central])
-        await until(lambda: all(len(a.node.regions.groups()) == 2 for a in agents), 10)
+        await until(lambda: all(len(a.node.regions.groups()) == 2 for a in agents), 40)
         assert notices.count("partition-detected") >= 3
         await east.write(put("app.config.cache_ttl", 7200))
         await asyncio.sleep(0.01)  # so that the two times differ
@@ -137,9 +137,9 @@ async def test_a_partition_is_detected_survived_and_healed() -> None:
         assert len(east.node.membership.live()) == 2, "beyond a cut nobody is dead"
 
         heal(*agents)
-        await until(lambda: all(a.read("app.config.cache_ttl").value == 1800 for a in agents), 10)
-        await until(lambda: all(len(a.node.regions.groups()) == 1 for a in agents), 10)
-        await until(lambda: len({a.node.state.losses_hash for a in agents}) == 1, 10)
+        await until(lambda: all(a.read("app.config.cache_ttl").value == 1800 for a in agents), 40)
+        await until(lambda: all(len(a.node.regions.groups()) == 1 for a in agents), 40)
+        await until(lambda: len({a.node.state.losses_hash for a in agents}) == 1, 40)
         _, history = east.node.state.conflicts()
         assert [loss.key for loss in history] == ["app.config.cache_ttl"]
 
@@ -148,8 +148,8 @@ async def test_where_only_two_regions_are_cut_the_third_passes_on() -> None:
     async with swarm(["us-east", "us-west", "eu-central"]) as (east, west, central):
         east.set_drops(DropList(frozenset({"us-west"}), frozenset({"us-west"})))
         west.set_drops(DropList(frozenset({"us-east"}), frozenset({"us-east"})))
-        await until(lambda: not central.node.regions.linked("us-east", "us-west"), 10)
-        await until(lambda: not east.node.regions.linked("us-east", "us-west"), 10)
+        await until(lambda: not central.node.regions.linked("us-east", "us-west"), 40)
+        await until(lambda: not east.node.regions.linked("us-east", "us-west"), 40)
         assert len(east.node.regions.groups()) == 1
         await east.write(put("by.way", "of the third"))
         await until(lambda: west.read("by.way") is not None, 10)
@@ -158,11 +158,11 @@ async def test_where_only_two_regions_are_cut_the_third_passes_on() -> None:
 async def test_connections_to_a_region_that_fell_silent_are_closed() -> None:
     async with swarm(["us-east", "us-west"]) as (east, west):
         await east.write(put("app.blob", os.urandom(80_000).hex()))
-        await until(lambda: west.read("app.blob") is not None, 10)
+        await until(lambda: west.read("app.blob") is not None, 40)
         assert east.transport.streams_open > 0
         # East's own connection is untouched by this, as by a firewall that says nothing.
         west.set_drops(DropList(outbound=frozenset({"us-east"})))
-        await until(lambda: not east.node.regions.linked("us-east", "us-west"), 10)
+        await until(lambda: not east.node.regions.linked("us-east", "us-west"), 40)
         await until(lambda: east.transport.streams_open == 0)
 
 
@@ -174,4 +174,4 @@ async def test_an_agent_that_starts_within_a_cut_hears_nobody_beyond_it() -> Non
             assert not agent.node.membership.live()
             assert not other.node.membership.live()
             other.set_drops(DropList())
-            await until(lambda: agent.node.membership.live() and other.node.membership.live(), 15)
+            await until(lambda: agent.node.membership.live() and other.node.membership.live(), 60)

@@ -88,12 +88,12 @@ class Pods:
         others = len(self.agents) - 1
         await until(
             lambda: all(a.ready and len(a.node.membership.live()) == others for a in self.agents),
-            15,
+            60,
         )
         for agent in self.agents:
             stamp = os.urandom(4).hex()
             await agent.write(put(f"from.{agent.config.name}", stamp))
-            await until(lambda: self._all_hold(agent, stamp), 10)  # noqa: B023 - it is over before the next
+            await until(lambda: self._all_hold(agent, stamp), 40)  # noqa: B023 - it is over before the next
 
     def _all_hold(self, writer: Agent, stamp: str) -> bool:
         found = [agent.read(f"from.{writer.config.name}") for agent in self.agents]

@@ -12,7 +12,7 @@ from gossipswarm_agent.runtime import readiness
 from gossipswarm_agent.runtime.agent import Agent
 from gossipswarm_agent.runtime.config import Seed
 from gossipswarm_agent.runtime.ports import bind_gossip
-from loopback import HOST, until
+from loopback import HOST, free_ports, until
 
 
 def nowhere() -> Seed:
@@ -58,11 +58,7 @@ async def test_an_agent_without_the_right_key_is_never_ready(
 async def test_agents_that_start_all_at_once_do_not_wait_for_each_other_to_be_ready() -> None:
     names = [f"pod-{number}" for number in range(5)]
     declared = dict.fromkeys(names, "us-east")
-    ports = []
-    for _ in names:
-        sockets = bind_gossip(HOST)
-        ports.append(sockets.port)
-        sockets.close()
+    ports = free_ports(len(names))
     seeds = [Seed(HOST, port) for port in ports]
     configs = [
         config_of(name, gossip_port=port, declared=declared, seeds=seeds)

@@ -34,7 +34,7 @@ def samples(agent) -> dict[str, dict[tuple[str, ...], float]]:
 async def test_a_traced_write_leaves_its_figures_with_everybody(origin: int) -> None:
     async with swarm(["us-east", "us-west", "eu-central"]) as agents:
         await agents[origin].write(put("app.config", {"x": 1}), traced=True)
-        await until(lambda: all(agent.read(METRICS_KEY) is not None for agent in agents), 10)
+        await until(lambda: all(agent.read(METRICS_KEY) is not None for agent in agents), 40)
         figures = agents[0].read(METRICS_KEY).value
         assert figures["agents_count"] == 3
         assert figures["fanout"] == 3
@@ -45,30 +45,30 @@ async def test_a_traced_write_leaves_its_figures_with_everybody(origin: int) -> 
 
 
 async def test_a_partition_that_healed_is_in_the_history(monkeypatch) -> None:
-    monkeypatch.setattr(partitions, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(partitions, "SETTLE_SECONDS", 2.0)  # the conflict has to come within it
     async with swarm(["us-east", "us-west"]) as (east, west):
         east.set_drops(DropList(frozenset({"us-west"}), frozenset({"us-west"})))
-        await until(lambda: east.partitions.history and west.partitions.history, 10)
+        await until(lambda: east.partitions.history and west.partitions.history, 40)
         await east.write(put("k", 1))
         await west.write(put("k", 2))
         east.set_drops(DropList())
-        await until(lambda: west.read(HISTORY_KEY) is not None, 15)
+        await until(lambda: west.read(HISTORY_KEY) is not None, 60)
         [entry] = west.read(HISTORY_KEY).value
         assert entry["affected_regions"] == ["us-east", "us-west"]
         assert entry["conflicts_resolved"] == 1
-        assert 0 <= entry["healing_time_ms"] < 5000
+        assert 0 <= entry["healing_time_ms"] <= 10_000
         assert entry["partition_start"] < entry["partition_end"]
+        await until(lambda: samples(west)["gossipswarm_heal_seconds_count"][()] == 1)
         values = samples(west)
         assert values["gossipswarm_region_cut"][("us-east", "us-west")] == 0
         assert values["gossipswarm_cut_detection_seconds_count"][()] == 1
-        assert values["gossipswarm_heal_seconds_count"][()] == 1
         assert sum(values["gossipswarm_conflicts_total"].values()) >= 1
 
 
 async def test_everything_promised_is_measured(tmp_path) -> None:
     async with swarm(["us-east", "us-west"], tmp_path) as (east, west):
         [result] = await east.write(put("app.config", {"x": 1, "y": 2}), traced=True)
-        await east.wait_converged(result.dot, 1.0, 10)
+        await east.wait_converged(result.dot, 1.0, 60)
         values = samples(east)
         families = {
             family.name.removeprefix("gossipswarm_")

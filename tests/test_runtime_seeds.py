@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from time import monotonic
 
 import dns.asyncresolver
 import dns.exception
@@ -212,26 +211,29 @@ async def test_a_service_that_nobody_offers_is_a_failure_that_says_why(
 
 
 async def test_a_silent_name_server_is_given_up_in_time_and_the_loop_goes_on(
-    server: NameServer, looking: Lookups, monkeypatch: pytest.MonkeyPatch
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "LOOKUP_SECONDS", 0.5)
     server.silent = True
-    worst = 0.0
+    turns = 0
+
+    def resolver() -> dns.asyncresolver.Resolver:
+        made = server.resolver()
+        made.timeout = made.lifetime = 3600.0  # it would wait that long by itself
+        return made
 
     async def watch_the_loop() -> None:
-        nonlocal worst
+        nonlocal turns
         while True:
-            before = monotonic()
             await asyncio.sleep(0.01)
-            worst = max(worst, monotonic() - before)
+            turns += 1
 
     watcher = asyncio.create_task(watch_the_loop())
-    before = monotonic()
-    with pytest.raises(LookupFailed):
-        await looking.addresses(SEED)
-    assert monotonic() - before < 3
+    async with asyncio.timeout(60):
+        with pytest.raises(LookupFailed):
+            await Lookups(random.Random(1), resolver).addresses(SEED)
     watcher.cancel()
-    assert worst < 0.4
+    assert turns >= 5
 
 
 async def test_a_service_is_resolved_again_and_an_outage_keeps_what_was_known(
@@ -311,7 +313,7 @@ async def test_a_host_that_is_being_looked_up_is_not_looked_up_a_second_time(
     def slow(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
         nonlocal calls
         calls += 1
-        waiting.wait(10)
+        waiting.wait(120)
         return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("10.0.0.5", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
@@ -320,7 +322,7 @@ async def test_a_host_that_is_being_looked_up_is_not_looked_up_a_second_time(
         with pytest.raises(LookupFailed, match=r"no answer within 0\.1 s"):
             await looking.addresses(Seed("slow.example", 7))
     assert calls == 1
-    monkeypatch.setattr(lookups, "LOOKUP_SECONDS", 10.0)
+    monkeypatch.setattr(lookups, "LOOKUP_SECONDS", 60.0)
     waiting.set()
     assert await looking.addresses(Seed("slow.example", 7)) == [("10.0.0.5", 7)]
 

@@ -15,7 +15,7 @@ from gossipswarm_agent.runtime import stream_server, streams
 from gossipswarm_agent.runtime.keyring import Keyring
 from gossipswarm_agent.runtime.ports import bind_gossip
 from gossipswarm_agent.runtime.streams import record
-from loopback import HOST, KEY, Peer, peers, until
+from loopback import HOST, KEY, Peer, free_ports, peers, until
 
 
 def large(size: int = 100_000) -> bytes:
@@ -32,7 +32,7 @@ def hello(keyring: Keyring, address=(HOST, 1)) -> bytes:
 
 async def closed(reader: asyncio.StreamReader) -> None:
     """Wait for the other end to close."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with suppress(ConnectionError):
             assert await reader.read() == b""
 
@@ -80,16 +80,15 @@ async def test_a_compressed_body_that_lies_about_its_size_is_dropped() -> None:
 
 async def test_a_peer_that_comes_up_later_gets_what_waited(monkeypatch) -> None:
     async with peers(1) as (one,):
-        reserved = bind_gossip(HOST)
-        reserved.close()
-        waiting = type("Later", (), {"address": (HOST, reserved.port)})
+        (port,) = free_ports(1)
+        waiting = type("Later", (), {"address": (HOST, port)})
         body = large()
         one.send(waiting, body)
-        listening = socket.create_server((HOST, reserved.port))
+        listening = socket.create_server((HOST, port))
         with closing(listening):
             listening.setblocking(False)
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 connection, _ = await loop.sock_accept(listening)
                 with closing(connection):
                     received = b""
@@ -130,7 +129,7 @@ async def test_reset_closes_streams_both_ways_and_the_next_frame_opens_another()
 
 
 async def test_idle_connections_are_closed(monkeypatch) -> None:
-    monkeypatch.setattr(streams, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "IDLE_SECONDS", 1.0)  # the frame has to arrive before
     async with peers(2) as (one, other):
         one.send(other, large())
         await until(lambda: other.inbound)
