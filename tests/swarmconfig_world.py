@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -194,15 +195,20 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------
 
-    def restart(self, clock: Callable[[], float] = monotonic) -> None:
+    def restart(
+        self,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """Another operator, which remembers nothing."""
-        self.reconciler = Reconciler(self._kube, self._api, Events(self._kube), clock=clock)
+        events = Events(self._kube)
+        self.reconciler = Reconciler(self._kube, self._api, events, clock=clock, now=now)
 
     async def reconcile(self, name: str = "settings") -> float | None:
         """One reconcile, as the operator's queue would do it."""
         return await self.reconciler.reconcile((self.namespace, name))
 
-    async def until(self, holds: Callable[[], object], *names: str, seconds: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], object], *names: str, seconds: float = 80.0) -> None:
         """Reconcile as often as is asked for, until something holds."""
         deadline = monotonic() + seconds
         while not holds():
@@ -233,7 +239,7 @@ async def world(cluster: Cluster, namespace: str, *regions: str) -> AsyncIterato
     async with AsyncExitStack() as stack:
         configuration = await load_configuration(str(cluster.kubeconfig))
         kube = await stack.enter_async_context(KubeClient(configuration))
-        api = await stack.enter_async_context(AgentsApi(seconds=2.0))
+        api = await stack.enter_async_context(AgentsApi(seconds=15.0))
         made = World(cluster, namespace, kube, api)
         counts: dict[str, int] = {}
         declared: dict[str, str] = {}
@@ -265,7 +271,7 @@ async def world(cluster: Cluster, namespace: str, *regions: str) -> AsyncIterato
             server = await serve(agent, sockets=[listening], tokens=TOKENS)
             stack.push_async_callback(server.close)
             made.agents.append(Running(agent, server, host))
-        deadline = monotonic() + 15
+        deadline = monotonic() + 60
         while not all(
             one.agent.ready and one.agent.node.membership.size == len(made.agents)
             for one in made.agents
