@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -28,13 +29,17 @@ from kube_certificates import Authority, write_account_key
 ROOT: Final = Path(__file__).parent.parent
 CRDS: Final = ROOT / "crds"
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 """Until the API server serves; about five on an idle machine."""
 STOP_SECONDS: Final = 10.0
-COMMAND_SECONDS: Final = 60.0
+COMMAND_SECONDS: Final = 180.0
+REQUEST_SECONDS: Final = 60.0
 ATTEMPTS: Final = 3
 """Starts before giving up: somebody else may take a port between our finding it free and the program's bind."""
 SERVICES: Final = "10.0.0.0/24"
+PORTS: Final = 20_000
+"""So many below those that the system gives to whoever connects, or asks for any."""
+DEFAULT_ACCOUNT: Final = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
 class KubeError(AssertionError):
@@ -139,6 +144,8 @@ class Cluster:
         """Start the controller manager, again where it was stopped, and wait until it works."""
         manager = self.directory / "controller-manager.kubeconfig"
         self._write_kubeconfig(manager, "system:kube-controller-manager", ["system:masters"])
+        with contextlib.suppress(Refused):
+            self.request("DELETE", DEFAULT_ACCOUNT)  # of a former one: it would say nothing of this
         self._spawn(
             "kube-controller-manager",
             f"--kubeconfig={manager}",
@@ -154,7 +161,7 @@ class Cluster:
             "--node-monitor-grace-period=24h",  # nobody sends heartbeats for nodes of tests
         )
         wait_until(
-            lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"),
+            lambda: self._exists(DEFAULT_ACCOUNT),
             START_SECONDS,
             "the controller manager makes service accounts",
         )
@@ -279,7 +286,9 @@ class Cluster:
             headers={"Content-Type": content_type, "Accept": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:
+            with urllib.request.urlopen(
+                request, timeout=REQUEST_SECONDS, context=self._context
+            ) as answer:
                 return decode(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -293,7 +302,7 @@ class Cluster:
         ]
         self.kubectl("apply", "--server-side", f"--filename={directory}")
         crds = [f"crd/{name}" for name in names]
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
+        self.kubectl("wait", "--for=condition=Established", "--timeout=120s", *crds)
 
     # --- places and people --------------------------------------------------------------------
 
@@ -304,7 +313,11 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         self.request("POST", "/api/v1/namespaces", body)
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        wait_until(lambda: self._exists(account), 20, f"namespace {name} has its service account")
+        wait_until(
+            lambda: self._exists(account),
+            START_SECONDS,
+            f"namespace {name} has its service account",
+        )
         try:
             yield name
         finally:
@@ -326,6 +339,30 @@ class Cluster:
         file = self.directory / f"{namespace}.{name}.kubeconfig"
         self._write(file, {"token": token}, namespace)
         return file
+
+    def may(self, namespace: str, account: str, verb: str, resource: str) -> bool:
+        """Whether a ServiceAccount has a right by now: it comes to count a moment after its role and binding are made.
+
+        ``resource`` is as kubectl has it, such as ``pods/log`` or ``roles.rbac.authorization.k8s.io``.
+        """
+        whole, _, subresource = resource.partition("/")
+        plural, _, group = whole.partition(".")
+        asked = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "resourceAttributes": {
+                    "namespace": namespace,
+                    "verb": verb,
+                    "group": group,
+                    "resource": plural,
+                    "subresource": subresource,
+                },
+            },
+        }
+        answer = self.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", asked)
+        return bool(answer["status"]["allowed"])
 
     def _write_kubeconfig(self, path: Path, user: str, groups: list[str]) -> None:
         self._authority.client(user, groups)
@@ -368,8 +405,12 @@ def decode(answer: IO[bytes]) -> Any:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
+    """A TCP port that nobody listens on now, and that nobody is given who asks for any: it stays free until it is used."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text("ascii").split()[0]) if given.exists() else 49_152
+    ports = range(max(1024, first - PORTS), first) or range(1024, 1 << 16)
+    while True:
+        port = secrets.choice(ports)
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("", port))
+            return port

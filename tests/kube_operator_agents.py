@@ -13,7 +13,7 @@ from gossipswarm_operator import names
 from gossipswarm_operator.agent_documents import AgentAddress, agent_url
 from gossipswarm_operator.client import PODS, SECRETS, SWARMS, KubeClient
 from gossipswarm_operator.queue import Queue
-from kube_operator_runs import Calls, reconciler, until
+from kube_operator_runs import UNTIL_SECONDS, Calls, reconciler, until
 
 SETTLED = {"Ready": "True", "Converged": "True", "Progressing": "False", "KeyringInSync": "True"}
 
@@ -33,7 +33,9 @@ async def operating(account: Path, namespace: str, **options: Any) -> AsyncItera
             await asyncio.wait({task})
 
 
-async def stands(admin: KubeClient, namespace: str, seconds: float = 90.0, **wanted: str) -> Any:
+async def stands(
+    admin: KubeClient, namespace: str, seconds: float = UNTIL_SECONDS, **wanted: str
+) -> Any:
     """Wait until the conditions are as wanted of the present generation; the object then."""
 
     async def holds() -> Any:

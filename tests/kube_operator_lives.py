@@ -19,7 +19,7 @@ from gossipswarm_operator.names import MANAGER_NAME
 from kube_operator_program import environment_of
 
 PROGRAM: Final = Path(__file__).with_name("kube_operator_mortal.py")
-LIFE_SECONDS: Final = 60.0
+LIFE_SECONDS: Final = 300.0
 """An operator dies or finds nothing to do before, though pods may be on their way."""
 MOST_LIVES: Final = 200
 IDLE_LOOKS: Final = 2

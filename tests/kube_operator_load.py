@@ -19,11 +19,13 @@ from gossipswarm_operator.agent_documents import (
 from gossipswarm_operator.agents_api import AgentsApi
 from gossipswarm_operator.client import PODS, KubeClient
 from kube_operator_agents import addresses
-from kube_operator_runs import until
+from kube_operator_runs import UNTIL_SECONDS, until
 
 KEPT: Final = "kept"
 """Written before, and read all the time."""
 PAUSE_SECONDS: Final = 0.05
+ANSWER_SECONDS: Final = 15.0
+"""Within which an agent that serves answers, however busy its machine is."""
 READS: Final = 10
 """At least; fewer would show nothing."""
 
@@ -105,7 +107,7 @@ async def under_load(admin: KubeClient, namespace: str) -> AsyncIterator[Load]:
     """Read and write meanwhile. In the end no read has failed, and every agent holds what was acknowledged."""
     agents = await addresses(admin, namespace)
     load = Load(admin, namespace, str(agents[0].token))
-    async with AgentsApi(seconds=2.0) as api:
+    async with AgentsApi(seconds=ANSWER_SECONDS) as api:
         await api.put(agents[0], KEPT, KEPT)
         for agent in agents:
             await _holds(api, agent, KEPT, KEPT)
@@ -129,7 +131,7 @@ async def under_load(admin: KubeClient, namespace: str) -> AsyncIterator[Load]:
 
 
 async def _holds(api: AgentsApi, agent: AgentAddress, key: str, value: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(UNTIL_SECONDS):
         while True:
             found = await api.read(agent, key)
             if found is not None and found.value == value:

@@ -74,6 +74,7 @@ class Pair:
         for podlet in (self._killed, self._calm):
             await act(podlet.namespace)
         lived = await killed_after_every_write(self._lives, over or self._is_settled)
+        await stands(self.admin, self._calm.namespace, **SETTLED)
         different: dict[str, Any] = {}
 
         async def are_same() -> bool:
@@ -123,7 +124,7 @@ class Pair:
             ]
             return not left
 
-        await until(is_gone, 60)
+        await until(is_gone)
         await self._lives.end()
         return life.writes
 
@@ -150,12 +151,13 @@ async def picture(admin: KubeClient, podlet: Podlet) -> dict[str, Any]:
     }
     for pod in await admin.list_all(PODS, namespace):
         name = pod["metadata"]["name"]
-        (container,) = pod["status"]["containerStatuses"]
+        # A pod that was made just now has none.
+        containers = pod["status"].get("containerStatuses", ())
         found[f"Pod {name}"] = {
             "annotations": _annotations(pod),
             "image": pod["spec"]["containers"][0]["image"],
-            "ready": container["ready"],
-            "restarts": container["restartCount"],
+            "ready": [container["ready"] for container in containers],
+            "restarts": [container["restartCount"] for container in containers],
         }
     found["pods by name"] = dict(podlet.taken_in)
     # Why it is converged depends on whether somebody writes just now, which is done to one of the two only.

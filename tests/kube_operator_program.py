@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,16 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
+from gossipswarm_operator.client import LEASES, KubeClient, load_configuration
+from gossipswarm_operator.errors import ApiError
+from gossipswarm_operator.names import MANAGER_NAME
 from kube import free_port
 from kube_operator_runs import IMAGE, until
 
 PROGRAM: Final = [sys.executable, "-c", "from gossipswarm_operator.main import run; run()"]
-EXIT_SECONDS: Final = 15.0
+EXIT_SECONDS: Final = 60.0
+REST_SECONDS: Final = 3.0
+"""More than between two looks at something that is under way."""
 
 
 class Program:
@@ -70,7 +76,7 @@ class Program:
 
     async def get(self, path: str) -> tuple[int, str]:
         """Status and body of what it answers over HTTP; status 0 while it does not."""
-        timeout = aiohttp.ClientTimeout(5)
+        timeout = aiohttp.ClientTimeout(30)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
@@ -90,6 +96,20 @@ class Program:
         """Whether it says that it leads."""
         return (await self.metrics()).get("gossipswarm_operator_leading") == 1
 
+    async def rests(self) -> None:
+        """Wait until it has reconciled no swarm for a while, after it did."""
+        done = 'gossipswarm_operator_reconciles_total{kind="GossipSwarm",outcome="done"}'
+        seen, since = 0.0, time.monotonic()
+
+        async def is_still() -> bool:
+            nonlocal seen, since
+            count = (await self.metrics()).get(done, 0.0)
+            if count != seen:
+                seen, since = count, time.monotonic()
+            return count > 0 and time.monotonic() - since >= REST_SECONDS
+
+        await until(is_still)
+
     def said(self) -> list[dict[str, Any]]:
         """Its log; lines that are no JSON as ``{"plain": line}``."""
         found = []
@@ -107,7 +127,7 @@ def environment_of(kubeconfig: Path, namespace: str, pod: str, **settings: Any) 
         "namespace": namespace,
         "watch_namespaces": namespace,
         "pod": pod,
-        "lease_seconds": 3,
+        "lease_seconds": 60,
         "resync_seconds": 5,
         **settings,
     }
@@ -131,6 +151,17 @@ async def program(
     finally:
         running.process.kill()
         await asyncio.to_thread(running.process.wait)
+        await _let_go(kubeconfig, namespace, pod)
+
+
+async def _let_go(kubeconfig: Path, namespace: str, pod: str) -> None:
+    """Free the Lease of one that was killed, where that is possible: no successor has to wait until it has run out."""
+    with contextlib.suppress(ApiError):
+        async with KubeClient(await load_configuration(str(kubeconfig)), seconds=5.0) as kube:
+            found = await kube.get(LEASES, namespace, MANAGER_NAME)
+            if found is not None and str(found["spec"].get("holderIdentity")).startswith(f"{pod}_"):
+                found["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                await kube.replace({**found, "kind": LEASES.kind})
 
 
 def by_way_of(url: str, account: Path) -> Path:

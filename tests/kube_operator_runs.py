@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import aiohttp
 import pytest
 import yaml
 
@@ -23,15 +26,19 @@ from gossipswarm_operator.client import (
     SERVICES,
     STATEFUL_SETS,
     KubeClient,
+    Object,
+    Resource,
     load_configuration,
 )
 from gossipswarm_operator.events import Events
 from gossipswarm_operator.metrics import Metrics
 from gossipswarm_operator.reconcile import SwarmReconciler
-from kube import Cluster
+from kube import Cluster, wait_until
 
 IMAGE = "registry.example/gossipswarm-agent:1.0.0"
 RULES = Path(gossipswarm_operator.__file__).with_name("rbac.yaml")
+UNTIL_SECONDS = 180.0
+"""Far more than anything takes on a slow machine that has much else to do."""
 OWNED = [
     (SERVICE_ACCOUNTS, "demo-agent"),
     (SECRETS, "demo-tokens"),
@@ -85,7 +92,17 @@ def make_account(cluster: Cluster, namespace: str) -> Path:
         },
     ]
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(objects))
+    rights_count(cluster, namespace)
     return cluster.as_service_account(namespace, "operator")
+
+
+def rights_count(cluster: Cluster, namespace: str, *, with_secrets: bool = True) -> None:
+    """Wait until the API server goes by the account's role as it is now, which says this of Secrets."""
+    wait_until(
+        lambda: cluster.may(namespace, "operator", "get", "secrets") is with_secrets,
+        120,
+        "the operator's rights count",
+    )
 
 
 @pytest.fixture(name="admin")
@@ -131,7 +148,7 @@ async def reconciler(account: Path, **options: Any) -> AsyncIterator[tuple[Swarm
         yield SwarmReconciler(kube, agents, events, Metrics(), IMAGE, **options), calls
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = UNTIL_SECONDS) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         found = await condition()
@@ -139,6 +156,45 @@ async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
             return found
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def followed(
+    client: KubeClient, resource: Resource, namespace: str
+) -> AsyncIterator[list[tuple[str, Object]]]:
+    """Every change of these objects from now on, as the API server tells of it: ``ADDED`` and the like, and the object.
+
+    A look now and then may miss what does not last, and the order of what happens between two looks.
+    """
+    path = resource.path(namespace)
+    listed = await client._call("GET", "list", resource, path)
+    query = {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"]}
+    answer = await client._api.rest_client.request(
+        "GET",
+        f"{client.configuration.host}{path}?{urlencode(query)}",
+        headers={"Accept": "application/json"},
+        _preload_content=False,
+        _request_timeout=aiohttp.ClientTimeout(None),
+    )
+    changes: list[tuple[str, Object]] = []
+
+    async def follow() -> None:
+        rest = b""
+        async for chunk in answer.content.iter_any():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                told = json.loads(line)
+                assert told["type"] != "ERROR", told
+                changes.append((told["type"], told["object"]))
+
+    task = asyncio.create_task(follow())
+    try:
+        yield changes
+        assert not task.done(), "the API server told of no change any more"
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        answer.close()
 
 
 def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:

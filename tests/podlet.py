@@ -115,7 +115,7 @@ class Podlet:
         with self._lock:
             self._named(pod).crash()
 
-    def wait_ready(self, count: int, seconds: float = 60.0) -> None:
+    def wait_ready(self, count: int, seconds: float = 180.0) -> None:
         """Wait until so many pods, and no others, are there and ready."""
 
         def ready() -> bool:

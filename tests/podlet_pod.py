@@ -23,6 +23,8 @@ BACKOFF_LIMIT: Final = 5.0
 """Seconds between two starts of a container that ends by itself; a kubelet takes ten and more."""
 PROBE_SECONDS: Final = 0.5
 """The longest pause between two readiness probes."""
+FAILURES: Final = 3
+"""Probes in a row that fail before a container is not ready any more; as with a kubelet, where a probe says nothing else."""
 PRESTOP_LIMIT: Final = 0.5
 """Seconds that a preStop sleep takes at most."""
 _REFERENCE: Final = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -51,6 +53,8 @@ class PodProcess:
         self.address = address
         self.log = directory / "log"
         self.ready = False
+        self._failures = 0
+        """Probes in a row that failed."""
         self.seeds: list[str] = []
         """Where others of the swarm are, for an agent that could not resolve a service."""
         self.waiting = ""
@@ -183,7 +187,10 @@ class PodProcess:
     def _probe(self) -> None:
         # A sidecar only has to start: from then on its application is what is ready or not.
         probe = self.container.get("readinessProbe") or self.container.get("startupProbe")
-        ready = probe is None or self._answers(probe)
+        answers = probe is None or self._answers(probe)
+        self._failures = 0 if answers else self._failures + 1
+        few = self._failures < int((probe or {}).get("failureThreshold", FAILURES))
+        ready = answers or (self.ready and few)
         if ready != self.ready:
             self._ready_since = now()
         self.ready = ready
