@@ -11,7 +11,14 @@ from gossipswarm_operator.agent_documents import AgentAddress
 from gossipswarm_operator.agents_api import AgentsApi, ask_all
 from gossipswarm_operator.client import PODS, KubeClient
 from kube_operator_agents import SETTLED, addresses, change, operating, rests, stands
-from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
+from kube_operator_runs import (
+    cluster_admin,
+    condition,
+    followed,
+    operator_account,
+    swarm,
+    until,
+)
 from podlet import Podlet
 
 pytestmark = pytest.mark.kube
@@ -39,13 +46,13 @@ async def test_a_swarm_lives_is_tuned_rekeyed_scaled_paused_and_then_left_alone(
             keys = await ask_all(agents, api.keyring)
             return all(isinstance(k, list) and len(k) == 1 and k[0] != first for k in keys.values())
 
-        await until(rekeyed, 60)
+        await until(rekeyed)
         found = await stands(admin, namespace, **SETTLED)
         assert found["status"]["keyring"]["step"] == "Idle"
 
         await api.put(agents[2], "kept", "by everybody")
         await change(admin, namespace, replicasPerRegion=1)
-        await until(lambda: _pods(admin, namespace, 1), 60)
+        await until(lambda: _pods(admin, namespace, 1))
         left = await addresses(admin, namespace)
         kept = await api.read(left[0], "kept")
         assert kept is not None
@@ -77,20 +84,16 @@ async def test_a_new_template_is_rolled_out_agent_by_agent(
             regions=[{"name": "us-east", "replicas": 2}, {"name": "eu-west", "replicas": 1}],
         )
     )
-    async with operating(account, namespace):
+    async with followed(admin, PODS, namespace) as changes, operating(account, namespace):
         await stands(admin, namespace, **SETTLED)
         await change(admin, namespace, image={"tag": "2.0.0"})
-        order: list[str] = []
 
-        async def updated() -> bool:
-            pods = await admin.list_all(PODS, namespace)
-            for pod in pods:
-                image = pod["spec"]["containers"][0]["image"]
-                if image.endswith(":2.0.0") and pod["metadata"]["name"] not in order:
-                    order.append(pod["metadata"]["name"])
-            return len(order) == 3
+        async def updated() -> list[str] | None:
+            made = [pod for kind, pod in changes if kind == "ADDED"]
+            new = [p for p in made if p["spec"]["containers"][0]["image"].endswith(":2.0.0")]
+            return [pod["metadata"]["name"] for pod in new] if len(new) >= 3 else None
 
-        await until(updated, 90)
+        order = await until(updated)
         assert order == ["demo-us-east-1", "demo-us-east-0", "demo-eu-west-0"]
         found = await stands(admin, namespace, **SETTLED)
         assert found["status"]["version"] == "2.0.0"

@@ -28,6 +28,8 @@ LABELS = {
 }
 KEY = os.urandom(32)
 MERGE = "application/merge-patch+json"
+SECONDS = 180.0
+"""Far more than anything takes."""
 
 
 def agent_yaml(replicas: int) -> str:
@@ -154,48 +156,79 @@ class Swarm:
             data=None if value is None else json.dumps(value).encode(),
             headers={"Authorization": f"Bearer {token}"},
         )
-        with urllib.request.urlopen(request, timeout=40) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
 
     def log(self, number: int) -> str:
         return self.podlet.log_of(self.namespace, f"{NAME}-{number}").read_text()
+
+    def said(self, number: int) -> list[dict[str, Any]]:
+        """The log of the pod that there is now."""
+        return [json.loads(line) for line in self.log(number).splitlines()]
+
+    def uid(self, number: int) -> str | None:
+        """Of a pod that is ready; None while there is none."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        for pod in self.cluster.request("GET", path)["items"]:
+            if pod["metadata"]["name"] == f"{NAME}-{number}":
+                conditions = pod["status"].get("conditions", ())
+                ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+                return str(pod["metadata"]["uid"]) if ready else None
+        return None
 
 
 @pytest.fixture
 def swarm(cluster: Cluster, namespace: str, podlet: Podlet) -> Swarm:
     made = Swarm(cluster, namespace, podlet)
     made.create(3)
-    wait_until(lambda: made.settled(3), 90, "three pods are ready")
+    wait_until(lambda: made.settled(3), SECONDS, "three pods are ready")
     return made
 
 
 def test_pods_become_ready_and_gossip_with_each_other(swarm: Swarm) -> None:
-    members = swarm.ask(0, "GET", "/v1/members")["members"]
+    def met() -> Any:
+        members = swarm.ask(0, "GET", "/v1/members")["members"]
+        return members if len(members) >= 3 else None
+
+    members = wait_until(met, SECONDS, "they have met")
     assert [member["name"] for member in members] == [f"{NAME}-{n}" for n in range(3)]
     assert {member["labels"]["node"] for member in members} == {"podlet-us-east"}
-    swarm.ask(0, "PUT", "/v1/state/app.ttl?wait=converged&threshold=1.0&timeout=10s", 60)
+    swarm.ask(0, "PUT", "/v1/state/app.ttl?wait=converged&threshold=1.0&timeout=60s", 60)
     for number in range(3):
         assert swarm.ask(number, "GET", "/v1/state/app.ttl", token="reader")["value"] == 60
-    slices = swarm.cluster.request(
-        "GET", f"/apis/discovery.k8s.io/v1/namespaces/{swarm.namespace}/endpointslices"
-    )
-    found = {e["addresses"][0] for each in slices["items"] for e in each["endpoints"]}
-    assert found == {swarm.podlet.address_of(swarm.namespace, f"{NAME}-{n}") for n in range(3)}
+    addresses = {swarm.podlet.address_of(swarm.namespace, f"{NAME}-{n}") for n in range(3)}
+
+    def found_by_service() -> bool:
+        slices = swarm.cluster.request(
+            "GET", f"/apis/discovery.k8s.io/v1/namespaces/{swarm.namespace}/endpointslices"
+        )
+        endpoints = [e for each in slices["items"] for e in each["endpoints"] or ()]
+        return {e["addresses"][0] for e in endpoints} == addresses
+
+    wait_until(found_by_service, SECONDS, "the service leads to all of them")
 
 
 def test_a_pod_that_is_deleted_leaves_and_comes_back_with_its_data(swarm: Swarm) -> None:
     swarm.ask(2, "PUT", "/v1/state/app.owner", "pod 2")
     before = swarm.podlet.address_of(swarm.namespace, f"{NAME}-2")
     log = swarm.podlet.log_of(swarm.namespace, f"{NAME}-2")
+    uid = swarm.uid(2)
     swarm.cluster.kubectl("delete", "pod", f"{NAME}-2", "-n", swarm.namespace, "--wait=true")
     text = log.read_text()
     assert '"others have everything"' in text
     assert '"agent stopped"' in text
     assert swarm.ask(0, "GET", "/v1/state/app.owner")["value"] == "pod 2"
-    wait_until(lambda: swarm.settled(3), 60, "the pod is back")
+    wait_until(lambda: swarm.uid(2) not in (None, uid), SECONDS, "there is another pod")
+    wait_until(lambda: swarm.settled(3), SECONDS, "the pod is back")
     assert swarm.podlet.address_of(swarm.namespace, f"{NAME}-2") != before
-    info = swarm.ask(2, "GET", "/v1/agent")
-    assert (info["incarnation"], info["members_alive"]) == (2, 3)
+    [start] = [line for line in swarm.said(2) if line["message"] == "agent started"]
+    assert start["leaves"] == 1, "what it had written, before it heard of others"
+
+    def met() -> Any:
+        info = swarm.ask(2, "GET", "/v1/agent")
+        return info if info["members_alive"] == 3 else None
+
+    assert wait_until(met, SECONDS, "it has met the others")["incarnation"] >= 2
 
 
 def test_pods_that_were_drained_go_and_nothing_is_lost(swarm: Swarm) -> None:
@@ -203,13 +236,14 @@ def test_pods_that_were_drained_go_and_nothing_is_lost(swarm: Swarm) -> None:
     swarm.ask(2, "PUT", "/v1/state/app.two", 2)
     leaving = [f"{NAME}-1", f"{NAME}-2"]
     for number in (1, 2):
-        drained = swarm.ask(number, "POST", "/v1/admin/drain", {"leaving": leaving})
+        order = {"leaving": leaving, "hold": "10m"}
+        drained = swarm.ask(number, "POST", "/v1/admin/drain", order)
         assert drained["holders"] == [f"{NAME}-0"]
     with pytest.raises(urllib.error.HTTPError, match="503"):
         swarm.ask(1, "PUT", "/v1/state/app.late", 1)
     swarm.patch(f"configmaps/{SWARM}-config", {"data": {"agent.yaml": agent_yaml(1)}})
     swarm.patch(f"statefulsets/{NAME}", {"spec": {"replicas": 1}})
-    wait_until(lambda: swarm.settled(1), 60, "one pod is left")
+    wait_until(lambda: swarm.settled(1), SECONDS, "one pod is left")
     assert swarm.ask(0, "GET", "/v1/state/app")["value"] == {"one": 1, "two": 2}
     assert swarm.ask(0, "GET", "/readyz") == {"status": "ready"}
 
@@ -228,7 +262,7 @@ def test_changed_objects_reach_the_mounted_files(swarm: Swarm) -> None:
             return False
         return True
 
-    wait_until(renewed, 20, "the agent takes the new token")
+    wait_until(renewed, SECONDS, "the agent takes the new token")
     assert "is of no use" not in swarm.log(0)
 
 
@@ -241,7 +275,7 @@ def test_an_agent_that_is_killed_is_started_again_and_reported(swarm: Swarm) -> 
         [status] = swarm.cluster.request("GET", path)["status"]["containerStatuses"]
         return bool(status["restartCount"] == 1 and status["ready"])
 
-    wait_until(restarted, 30, "the container runs again")
+    wait_until(restarted, SECONDS, "the container runs again")
     assert swarm.ask(0, "GET", "/v1/state/app.kept")["value"] == 1
 
 
@@ -257,9 +291,9 @@ def test_an_image_that_cannot_be_pulled_is_said_and_does_not_run(
         statuses = [s for pod in pods for s in pod["status"].get("containerStatuses", ())]
         return statuses and statuses[0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
 
-    wait_until(reason, 30, "the reason is reported")
+    wait_until(reason, SECONDS, "the reason is reported")
     podlet.broken_images.clear()
-    wait_until(lambda: made.settled(1), 60, "it runs once there is an image")
+    wait_until(lambda: made.settled(1), SECONDS, "it runs once there is an image")
 
 
 def test_a_pod_waits_for_what_is_to_be_mounted(
@@ -275,6 +309,6 @@ def test_a_pod_waits_for_what_is_to_be_mounted(
         statuses = [s for pod in pods for s in pod["status"].get("containerStatuses", ())]
         return statuses and "'demo-config' not found" in statuses[0]["state"]["waiting"]["message"]
 
-    wait_until(message, 30, "it is said what is missing")
+    wait_until(message, SECONDS, "it is said what is missing")
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump(config))
-    wait_until(lambda: made.settled(1), 60, "it runs once the ConfigMap is there")
+    wait_until(lambda: made.settled(1), SECONDS, "it runs once the ConfigMap is there")
