@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gossipswarm_operator.client import (
     BUDGETS,
     EVENTS,
     LEASES,
+    PODS,
     SERVICES,
     STATEFUL_SETS,
     SWARMS,
@@ -48,6 +50,16 @@ async def test_two_lines_become_everything_owned_and_then_nothing_is_written(
             found = await admin.get(resource, namespace, name)
             assert found is not None, name
             assert found["metadata"]["ownerReferences"][0]["kind"] == "GossipSwarm"
+
+        async def all_is_made() -> bool:
+            """Also by the controllers of the cluster, of which the status tells."""
+            made = await admin.get(STATEFUL_SETS, namespace, "demo-us-east")
+            pods = await admin.list_all(PODS, namespace)
+            assert made is not None
+            return len(pods) == made["status"].get("replicas") == 3
+
+        await until(all_is_made)
+        await settled(operator, (namespace, "demo"), 2)
         calls.seen.clear()
         await settled(operator, (namespace, "demo"), 3)
         assert calls.writes == []
@@ -165,7 +177,7 @@ def operator_settings(account: Path, namespace: str) -> Iterator[Callable[[str],
         watch_namespaces=(namespace,),
         http_port=0,
         kubeconfig=str(account),
-        lease_seconds=3.0,
+        lease_seconds=15.0,
         resync_seconds=5.0,
     )
 
@@ -174,16 +186,27 @@ async def test_of_two_operators_one_leads_and_the_other_follows(
     admin: KubeClient, namespace: str, account: Path
 ):
     configuration = await load_configuration(str(account))
+    seconds = 6.0
     async with KubeClient(configuration) as kube:
-        first = Leadership(kube, namespace, "first", 2.0)
-        second = Leadership(kube, namespace, "second", 2.0)
+        first = Leadership(kube, namespace, "first", seconds)
+        second = Leadership(kube, namespace, "second", seconds)
         await first.acquire()
         waiting = asyncio.create_task(second.acquire())
         keeping = asyncio.create_task(first.keep())
-        await asyncio.sleep(3)
+
+        async def has_outlived_a_lease() -> bool:
+            found = await admin.get(LEASES, namespace, "gossipswarm-operator")
+            assert found is not None
+            renewed, acquired = (
+                datetime.fromisoformat(found["spec"][field])
+                for field in ("renewTime", "acquireTime")
+            )
+            return (renewed - acquired).total_seconds() > 1.5 * seconds
+
+        await until(has_outlived_a_lease)
         assert not waiting.done(), "the first renews, so nobody follows it"
         keeping.cancel()
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 120)
         found = await admin.get(LEASES, namespace, "gossipswarm-operator")
         assert found is not None
         assert found["spec"]["holderIdentity"] == "second"
