@@ -27,8 +27,9 @@ def test_figures_of_a_large_swarm(cluster: Cluster, swarm: Swarm) -> None:
         lambda: cluster.wait(swarm.namespace, f"gossipswarm/{swarm.name}", "Ready", 600)
     )
     converged = ready + figures.timed(lambda: swarm.settled(AGENTS))
-    agents = usage.measure(cluster, swarm.namespace, swarm.name)
-    operator = usage.measure(cluster, SYSTEM, "gossipswarm-operator")
+    agents, operator = usage.measure(
+        cluster, (swarm.namespace, swarm.name), (SYSTEM, "gossipswarm-operator")
+    )
     spread = figures.writes(swarm)
     configs = figures.configurations(swarm)
     drill = figures.drill(swarm, REGIONS[0], REGIONS[1:])

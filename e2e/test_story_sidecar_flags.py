@@ -15,7 +15,8 @@ from e2e.settings import Settings
 from e2e.swarm import Swarm, plain
 
 EXAMPLE = ROOT / "examples" / "sidecar"
-PODS, FLIPS = 20, 3
+PODS, FLIPS = 20, 2
+"""A flip by a ConfigMap takes more than a minute."""
 METHOD = f"""
 The example in [`examples/sidecar`](../../examples/sidecar/README.md): {PODS} pods, in each an application that knows nothing of GossipSwarm and reads
 its flags from files, beside a sidecar that writes them; nine agents in three regions; everything on one machine. A flag is

@@ -26,11 +26,15 @@ class _Sample(NamedTuple):
     bytes: float
 
 
-def measure(cluster: Cluster, namespace: str, prefix: str) -> list[Usage]:
-    """Of every pod whose name begins so, averaged over SPAN."""
-    before = _samples(cluster, namespace, prefix)
+def measure(cluster: Cluster, *whose: tuple[str, str]) -> list[list[Usage]]:
+    """Of the pods of each namespace whose names begin with what stands beside it, averaged over the same SPAN."""
+    before = [_samples(cluster, namespace, prefix) for namespace, prefix in whose]
     time.sleep(SPAN)
-    after = _samples(cluster, namespace, prefix)
+    after = [_samples(cluster, namespace, prefix) for namespace, prefix in whose]
+    return [_between(*samples) for samples in zip(before, after, strict=True)]
+
+
+def _between(before: dict[str, _Sample], after: dict[str, _Sample]) -> list[Usage]:
     return [
         Usage(
             (after[name].seconds - first.seconds) / (after[name].at - first.at),
