@@ -1,4 +1,7 @@
-"""``gossipswarm-agent --role edge`` beside real agents' processes, which are killed and stopped."""
+"""``gossipswarm-agent --role edge`` beside real agents' processes, which are killed and stopped.
+
+How fast an edge turns to another agent is for the benchmark to say.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,20 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import aiohttp
 import pytest
 
-from loopback import HOST, until
-from test_runtime_program import PROGRAM, Program, fails, free_ports, program
-
-BOUND = 3.0
-"""Seconds for a failover on a machine that is busy with other tests; the benchmark has the real figure."""
+from loopback import HOST, free_ports, until
+from test_runtime_program import PROGRAM, Program, fails, program, replace
 
 
 @asynccontextmanager
 async def edge_program(
     directory: Path, upstream: Sequence[Program], *flags: str
 ) -> AsyncIterator[Program]:
-    _, api = free_ports()
+    (api,) = free_ports(1)
     log = directory / "edge.log"
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
@@ -40,7 +39,7 @@ async def edge_program(
         )
         try:
             await until(
-                lambda: b"edge started" in log.read_bytes() or process.returncode is not None, 20
+                lambda: b"edge started" in log.read_bytes() or process.returncode is not None, 120
             )
             yield Program(process, f"http://{HOST}:{api}", log)
         finally:
@@ -64,7 +63,7 @@ async def two_agents_and_an_edge(
 
 
 async def ready(running: Program) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not (await running.get("/v1/agent"))["ready"]:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
 
@@ -73,6 +72,22 @@ async def follows(edge: Program) -> str | None:
     upstream: dict[str, Any] = (await edge.get("/v1/agent"))["upstream"]
     agent: str | None = upstream["agent"]
     return agent
+
+
+async def follows_another(edge: Program, former: str | None) -> str:
+    """The agent that the edge follows once it follows one that is not the former."""
+    async with asyncio.timeout(60):
+        while (found := await follows(edge)) in (former, None):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    assert found is not None
+    return found
+
+
+async def shows(edge: Program, key: str, value: Any) -> None:
+    """Wait until it does."""
+    async with asyncio.timeout(60):
+        while (await edge.get(f"/v1/state/{key}")).get("value") != value:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
 
 
 async def put(running: Program, key: str, value: Any) -> int:
@@ -89,17 +104,12 @@ async def test_an_edge_turns_to_another_agent_when_its_own_dies_or_stands_still(
 ) -> None:
     async with two_agents_and_an_edge(tmp_path) as (agents, edge):
         assert await put(edge, "before", 1) == 200
-        former = await follows(edge)
-        assert former is not None
+        former = await follows_another(edge, None)
         agents[former].process.send_signal(number)
-        begun = monotonic()
-        async with asyncio.timeout(20):
-            while await follows(edge) in (former, None):  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.01)
-        assert monotonic() - begun < BOUND
-        assert (await edge.get("/v1/state/before"))["value"] == 1
+        await follows_another(edge, former)
+        await shows(edge, "before", 1)
         assert await put(edge, "after", 2) == 200
-        assert (await edge.get("/v1/state/after"))["value"] == 2
+        await shows(edge, "after", 2)
         if number is signal.SIGSTOP:
             agents[former].process.send_signal(signal.SIGCONT)
 
@@ -129,28 +139,25 @@ async def test_readers_at_an_edge_never_see_anything_older_while_agents_come_and
                             seen.append((await response.json())["value"])
                     await asyncio.sleep(0.002)
 
-        async def some_more_are_written() -> None:
-            mark = written + 20
-            while written < mark:  # noqa: ASYNC110 - another process
+        async def some_more_are_written_and_read() -> None:
+            marks = written + 20, len(seen) + 20
+            while written < marks[0] or len(seen) < marks[1]:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.01)
 
-        async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
             tasks.create_task(write())
             tasks.create_task(read())
             for _ in range(3):
-                await some_more_are_written()
-                former = await follows(edge)
-                assert former is not None
+                await some_more_are_written_and_read()
+                former = await follows_another(edge, None)
                 # Nothing may be on its way to the one that is stopped: it would be the latest write once it goes on.
                 target = "two" if former == "one" else "one"
-                await some_more_are_written()
+                await some_more_are_written_and_read()
                 agents[former].process.send_signal(signal.SIGSTOP)
-                while await follows(edge) in (former, None):  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.01)
-                await some_more_are_written()
+                await follows_another(edge, former)
+                await some_more_are_written_and_read()
                 agents[former].process.send_signal(signal.SIGCONT)
             stop.set()
-        assert len(seen) > 100
         assert seen == sorted(seen)
 
 
@@ -161,7 +168,7 @@ async def test_an_edge_started_without_any_agent_serves_the_last_state(tmp_path:
         async with edge_program(tmp_path, [one], *data) as edge:
             await ready(edge)
             edge.process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(edge.process.wait(), 10) == 0
+            assert await asyncio.wait_for(edge.process.wait(), 60) == 0
     async with edge_program(tmp_path, [one], *data) as edge:
         await ready(edge)
         assert (await edge.get("/v1/state/k"))["value"] == {"x": 1}
@@ -172,11 +179,12 @@ async def test_an_edge_started_without_any_agent_serves_the_last_state(tmp_path:
 async def test_an_edge_whose_own_process_stood_still_keeps_its_agent(tmp_path: Path) -> None:
     async with program(tmp_path, "one") as one, edge_program(tmp_path, [one]) as edge:
         await ready(edge)
+        before = (await edge.get("/v1/agent"))["upstream"]["failovers"]
         edge.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(1.5)  # longer than the silence that an agent is lost for
         edge.process.send_signal(signal.SIGCONT)
         assert await put(one, "k", 1) == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     if (await edge.get("/v1/state/k")).get("value") == 1:
@@ -184,7 +192,7 @@ async def test_an_edge_whose_own_process_stood_still_keeps_its_agent(tmp_path: P
                 except aiohttp.ClientError:
                     pass
                 await asyncio.sleep(0.02)
-        assert (await edge.get("/v1/agent"))["upstream"]["failovers"] == 0
+        assert (await edge.get("/v1/agent"))["upstream"]["failovers"] == before
 
 
 async def test_a_change_that_takes_a_restart_is_said_and_tokens_are_taken_over(
@@ -199,11 +207,11 @@ async def test_a_change_that_takes_a_restart_is_said_and_tokens_are_taken_over(
         edge_program(tmp_path, [one], "--config", str(file)) as edge,
     ):
         await ready(edge)
-        file.write_text("projct: []\n")
-        await until(lambda: any("of no use" in line["message"] for line in edge.lines()), 15)
-        file.write_text(f"project: []\nread_token_file: {token}\nwrite_token_file: {token}\n")
+        replace(file, "projct: []\n")
+        await until(lambda: any("of no use" in line["message"] for line in edge.lines()), 60)
+        replace(file, f"project: []\nread_token_file: {token}\nwrite_token_file: {token}\n")
         await until(
-            lambda: any(line["message"] == "tokens as configured" for line in edge.lines()), 15
+            lambda: any(line["message"] == "tokens as configured" for line in edge.lines()), 60
         )
         assert [line["options"] for line in edge.lines() if "restart" in line["message"]] == [
             ["project"]

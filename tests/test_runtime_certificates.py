@@ -14,8 +14,8 @@ from kube_certificates import Authority
 from loopback import HOST, until
 from test_runtime_program import Program, program
 
-SECONDS = 15.0
-"""Three looks at the files."""
+SECONDS = 60.0
+"""A dozen looks at the files."""
 
 
 def issue(directory: Path, name: str) -> Authority:

@@ -16,18 +16,10 @@ from typing import Any
 import aiohttp
 
 from agents import KEY_TEXT
-from gossipswarm_agent.runtime.ports import bind_api, bind_gossip
-from loopback import HOST, until
+from gossipswarm_agent.runtime.ports import bind_gossip
+from loopback import HOST, free_ports, until
 
 PROGRAM = [sys.executable, "-c", "from gossipswarm_agent.main import run; run()"]
-
-
-def free_ports() -> tuple[int, int]:
-    gossip, api = bind_gossip(HOST), bind_api(HOST)
-    ports = gossip.port, api.getsockname()[1]
-    gossip.close()
-    api.close()
-    return ports
 
 
 def fails(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,8 +28,15 @@ def fails(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
+
+
+def replace(file: Path, text: str) -> None:
+    """Give a file another content at once: whoever looks sees the one or the other."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.replace(file)
 
 
 class Program:
@@ -59,7 +58,7 @@ class Program:
 @asynccontextmanager
 async def program(directory: Path, name: str, *flags: str) -> AsyncIterator[Program]:
     (directory / "keys").write_text(KEY_TEXT)
-    gossip, api = free_ports()
+    gossip, api = free_ports(2)
     log = directory / f"{name}.log"
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
@@ -72,7 +71,7 @@ async def program(directory: Path, name: str, *flags: str) -> AsyncIterator[Prog
         )
         try:
             await until(
-                lambda: b"agent started" in log.read_bytes() or process.returncode is not None, 20
+                lambda: b"agent started" in log.read_bytes() or process.returncode is not None, 120
             )
             yield Program(process, f"http://{HOST}:{api}", log)
         finally:
@@ -88,7 +87,7 @@ async def test_it_serves_until_sigterm_and_keeps_its_data(tmp_path: Path) -> Non
             async with session.put(url, json={"x": 1}) as response:
                 assert response.status == 200
         running.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), 60) == 0
         assert [line["message"] for line in running.lines()][-2:] == ["stopping", "agent stopped"]
         assert all({"time", "level", "logger"} <= line.keys() for line in running.lines())
     async with program(tmp_path, "one") as running:
@@ -112,7 +111,7 @@ async def test_a_process_that_is_killed_loses_nothing_it_acknowledged(tmp_path: 
 
 async def test_a_second_listener_on_loopback_asks_for_no_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
-    _, local = free_ports()
+    (local,) = free_ports(1)
     flags = [
         "--write-token-file",
         str(tmp_path / "token"),
@@ -146,13 +145,13 @@ async def test_tokens_follow_their_files(tmp_path: Path) -> None:
         assert await status("former") == 200
         token.write_text("")
         await until(
-            lambda: any("is empty" in line.get("error", "") for line in running.lines()), 15
+            lambda: any("is empty" in line.get("error", "") for line in running.lines()), 60
         )
         assert await status("former") == 200, "what is of no use changes nothing"
         token.write_text("latter")
         await until(
             lambda: any(line["message"] == "tokens as configured" for line in running.lines()),
-            15,
+            60,
         )
         assert (await status("former"), await status("latter")) == (401, 200)
 
@@ -161,7 +160,7 @@ async def test_an_agent_that_is_ended_leaves_its_writes_with_others(tmp_path: Pa
     async with program(tmp_path, "one") as one:
         gossip = (await one.get("/v1/agent"))["gossip"]
         async with program(tmp_path, "two", "--seeds", gossip) as two:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while not (await two.get("/v1/agent"))["ready"]:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.05)
             acknowledged = []
@@ -182,7 +181,7 @@ async def test_an_agent_that_is_ended_leaves_its_writes_with_others(tmp_path: Pa
                 while len(acknowledged) < 50:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
                 two.process.send_signal(signal.SIGTERM)
-                assert await asyncio.wait_for(two.process.wait(), 10) == 0
+                assert await asyncio.wait_for(two.process.wait(), 60) == 0
                 await writers
             assert any(
                 line["message"] == "others have everything" and line["holders"] == ["one"]
@@ -201,17 +200,18 @@ async def test_peers_follow_the_configuration_file(tmp_path: Path) -> None:
     ):
         gossip = (await two.get("/v1/agent"))["gossip"]
         assert (await one.get("/v1/agent"))["members_alive"] <= 1
-        file.write_text(
+        replace(
+            file,
             f"log_level: info\nseeds: ['{gossip}']\ndeclared: {{one: us-east, two: us-east}}\n"
-            f"project: [{{prefix: app, path: {tmp_path}/app.json}}]\n"
+            f"project: [{{prefix: app, path: {tmp_path}/app.json}}]\n",
         )
         await until(
-            lambda: any(line["message"] == "peers as configured" for line in one.lines()), 15
+            lambda: any(line["message"] == "peers as configured" for line in one.lines()), 60
         )
         assert [line["options"] for line in one.lines() if "restart" in line["message"]] == [
             ["project"]
         ]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             # Another process has no event for us.
             while "two" not in {m["name"] for m in (await one.get("/v1/members"))["members"]}:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
