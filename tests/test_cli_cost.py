@@ -1,4 +1,7 @@
-"""A call may cost 120 ms of CPU: the walkthrough makes 150 of them at once, on the machine of the swarm."""
+"""A call may cost 120 ms of CPU: the walkthrough makes 150 of them at once, on the machine of the swarm.
+
+That is what twelve starts of the bare interpreter cost, and how it is put here: a machine that is slow, or busy, is so for both.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,38 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from command_line import GOSSIPCTL, CommandLine
 
-LIMIT_MS = 120
+LIMIT_STARTS = 12
 HEAVY = ("asyncio", "aiohttp", "msgspec", "yaml", "rich", "http.client", "dataclasses", "inspect")
 
 
-def cpu_ms(gossipctl: CommandLine, *arguments: str) -> float:
-    """User and system time of the cheapest of a few calls: what else runs only ever adds to it."""
-    costs = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [GOSSIPCTL, *arguments],
-            env=gossipctl.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(costs) * 1000
+def cpu_seconds(environment: Mapping[str, str], *command: str | Path) -> float:
+    """User and system time of a program."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def starts(gossipctl: CommandLine, *arguments: str) -> float:
+    """The cheapest of a few calls, in starts of the interpreter: what else runs only ever adds to both."""
+    calls, bare = [], []
+    for _ in range(7):
+        calls.append(cpu_seconds(gossipctl.environment, GOSSIPCTL, *arguments))
+        bare.append(cpu_seconds(gossipctl.environment, sys.executable, "-c", "pass"))
+    return min(calls) / min(bare)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def cpu_ms(gossipctl: CommandLine, *arguments: str) -> float:
     ids=" ".join,
 )
 def test_a_call_is_cheap(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert cpu_ms(CommandLine(tmp_path), *arguments) < LIMIT_MS
+    assert starts(CommandLine(tmp_path), *arguments) < LIMIT_STARTS
 
 
 @pytest.mark.parametrize(

@@ -28,19 +28,25 @@ def test_the_blocking_client_imports_nothing_heavy():
     assert [name for name in HEAVY if name in loaded] == []
 
 
-def test_the_blocking_client_is_cheap_to_import():
+def _cpu_seconds(statement: str) -> float:
     code = (
         "import time, json, socket, typing\n"  # which any program of this kind has
         "started = time.process_time()\n"
-        "from gossipswarm_client import Client\n"
+        f"{statement}\n"
         "print(time.process_time() - started)"
     )
-    taken = min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-        for _ in range(5)
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
-    assert taken < 0.030
+
+def test_the_blocking_client_is_cheap_to_import():
+    client, known = [], []
+    for _ in range(7):
+        client.append(_cpu_seconds("from gossipswarm_client import Client"))
+        known.append(_cpu_seconds("import asyncio"))
+
+    # 30 ms, where asyncio takes as much: a machine that is slow, or busy, is so for both.
+    assert min(client) < min(known)
 
 
 def test_every_exported_name_is_there():
