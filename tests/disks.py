@@ -31,4 +31,5 @@ def mount(*arguments: str | Path) -> None:
 
 def unmount(path: Path) -> None:
     """Take the latest mount at ``path`` away."""
-    subprocess.run(["umount", path], check=True)
+    # Lazily: a thread that writes, or tries to, may have something open there.
+    subprocess.run(["umount", "--lazy", path], check=True)

@@ -239,7 +239,7 @@ def _run_job(cluster: kube.Cluster, namespace: str, directory: Path, swarm: dict
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.stdout + done.stderr
 

@@ -107,7 +107,7 @@ def test_stdout_that_nobody_reads_ends_it_quietly(gossipctl: CommandLine) -> Non
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, complaint = process.communicate(timeout=30)
+    _, complaint = process.communicate(timeout=120)
     assert complaint == b""
     assert process.returncode == 141
 
@@ -124,7 +124,7 @@ def test_ctrl_c_ends_it_quietly_with_130(gossipctl: CommandLine, tmp_path: Path)
     # Opening our end returns once it has opened its own: it waits for us to write.
     with pipe.open("w"):
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=30)
+        output = process.communicate(timeout=120)
     assert output == (b"", b"")
     assert process.returncode == 130
 

@@ -54,7 +54,7 @@ async def run(url: str, which: slice, directory: Path) -> list[guides.Outcome]:
     (programs / "kubectl").write_text(KUBECTL, "utf-8")
     (programs / "kubectl").chmod(0o755)
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "TOKEN": "writes"}
-    return await asyncio.to_thread(guides.run, commands(url)[which], directory, environment, 60)
+    return await asyncio.to_thread(guides.run, commands(url)[which], directory, environment, 300)
 
 
 @needs_tools

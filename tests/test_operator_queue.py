@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gossipswarm_operator import queue as queues
 from gossipswarm_operator.queue import FIRST_BACKOFF_SECONDS, LEAST_SECONDS, Key, Queue
 
 DEMO = ("prod", "demo")
@@ -38,7 +39,7 @@ class Looks:
 
     async def reach(self, count: int, key: Key = DEMO) -> list[float]:
         """Wait until there were so many looks; when they were."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.at.get(key, ())) < count:  # noqa: ASYNC110 - the queue tells nobody
                 await asyncio.sleep(0.01)
         return self.at[key]
@@ -78,7 +79,7 @@ async def test_a_failure_is_not_tried_again_early_however_often_it_is_added():
     looks.fails = True
     async with working(looks) as queue:
         queue.add(DEMO)
-        (first,) = await looks.reach(1)
+        first = (await looks.reach(1))[0]
         while len(looks.at[DEMO]) < 2:
             queue.add(DEMO)
             await asyncio.sleep(0.01)
@@ -87,7 +88,8 @@ async def test_a_failure_is_not_tried_again_early_however_often_it_is_added():
         assert queue.failures(DEMO) >= 1
 
 
-async def test_a_failure_is_tried_again_at_once_when_somebody_changed_something():
+async def test_a_failure_is_tried_again_at_once_when_somebody_changed_something(monkeypatch):
+    monkeypatch.setattr(queues, "FIRST_BACKOFF_SECONDS", 60.0)
     looks = Looks()
     looks.fails = True
     async with working(looks) as queue:
@@ -97,7 +99,7 @@ async def test_a_failure_is_tried_again_at_once_when_somebody_changed_something(
         queue.forgive(DEMO)
         queue.add(DEMO)
         second = (await looks.reach(2))[1]
-        assert second - first < 0.8 * FIRST_BACKOFF_SECONDS
+        assert second - first < 0.8 * 60
 
 
 @pytest.mark.parametrize("again", [0.6, None])

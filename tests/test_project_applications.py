@@ -46,7 +46,6 @@ async def test_the_receipt_waits_for_the_application_to_say_yes(tmp_path: Path) 
             "etag": "",
             "dot": "",
         }
-        assert not receipt_of(agent).applied
         await until(lambda: receipt_of(agent).applied)
         told = receipt_of(agent).told
         assert told is not None

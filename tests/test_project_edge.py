@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import served
 from gossipswarm_agent.core.events import Mutation
 from gossipswarm_agent.edge import edge as edges
 from gossipswarm_agent.edge import frames
@@ -100,10 +100,7 @@ async def test_its_agent_knows_what_is_on_disk_and_that_the_application_has_it(
                 (each["dot"], each["applied"]) == (written["dot"], True) for each in receipts
             )
 
-        deadline = asyncio.get_running_loop().time() + 10
-        while not await known():
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+        await served.until(known)
         [receipt] = await reported(agent)
         assert receipt["path"] == str(file)
         assert receipt["etag"] == written["etag"]
@@ -124,7 +121,10 @@ async def test_files_stay_and_are_ready_without_any_agent(
         assert shows(file, {"ttl": 60})
 
 
-async def test_a_file_does_not_go_back_to_what_was_saved_before_it(tmp_path: Path) -> None:
+async def test_a_file_does_not_go_back_to_what_was_saved_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edges, "ALONE_SECONDS", 3600.0)
     file, data, older = tmp_path / "app.json", tmp_path / "data", tmp_path / "older"
     async with one_agent() as agent:
         async with edge(agent, file, data_dir=data):

@@ -33,7 +33,7 @@ class App:
     async def line(self) -> str:
         """The next thing that happened to it."""
         assert self.process.stdout is not None
-        return (await asyncio.wait_for(self.process.stdout.readline(), 10)).decode().strip()
+        return (await asyncio.wait_for(self.process.stdout.readline(), 60)).decode().strip()
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def application(
     )
     assert process.stdout is not None
     try:
-        port = int(await asyncio.wait_for(process.stdout.readline(), 10))
+        port = int(await asyncio.wait_for(process.stdout.readline(), 60))
         yield App(process, pid_file, port)
     finally:
         if process.returncode is None:
