@@ -48,15 +48,19 @@ class Uninjected:
         self._metrics = metrics
         self._injector = injector
         self._reasons: dict[Key, str] = {}
+        self._looked_at: set[Key] = set()
+        """Pods that are being looked at and were not forgotten meanwhile."""
 
     def forget(self, key: Key) -> None:
         """A pod is gone, or has what it asked for."""
+        self._looked_at.discard(key)
         if self._reasons.pop(key, None) is not None:
             self._show()
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at one pod; seconds until it is to be looked at again. Raises ApiError."""
         namespace, name = key
+        self._looked_at.add(key)
         pod = await self._kube.get(PODS, namespace, name)
         if pod is None or not lacks(pod):
             self.forget(key)
@@ -65,6 +69,8 @@ class Uninjected:
         if isinstance(decision, Leave):
             self.forget(key)
             return None
+        if key not in self._looked_at:
+            return None  # what was read is from before it went
         reason, message = _told(decision)
         self._reasons[key] = reason
         self._show()
