@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,14 @@ from gossipswarm_operator.client import (
     KubeClient,
 )
 from kube_operator_agents import SETTLED, addresses, change, operating, stands
-from kube_operator_runs import cluster_admin, condition, operator_account, swarm, until
+from kube_operator_runs import (
+    cluster_admin,
+    condition,
+    followed,
+    operator_account,
+    swarm,
+    until,
+)
 from podlet import Podlet
 
 pytestmark = pytest.mark.kube
@@ -37,26 +41,25 @@ async def claims(admin: KubeClient, namespace: str) -> set[str]:
     return {found["metadata"]["name"] for found in await admin.list_all(VOLUME_CLAIMS, namespace)}
 
 
-@contextlib.asynccontextmanager
-async def departures(admin: KubeClient, namespace: str) -> AsyncIterator[dict[str, bool]]:
+def departures(changes: list[tuple[str, Any]]) -> dict[str, bool]:
     """Pods that were told to go, and whether others had all of theirs by then."""
     seen: dict[str, bool] = {}
+    for _, pod in changes:
+        metadata = pod["metadata"]
+        if "deletionTimestamp" in metadata:
+            handed_over = names.DRAINED_ANNOTATION in metadata.get("annotations", {})
+            seen.setdefault(metadata["name"], handed_over)
+    return seen
 
-    async def look() -> None:
-        while True:
-            for pod in await admin.list_all(PODS, namespace):
-                metadata = pod["metadata"]
-                if "deletionTimestamp" in metadata:
-                    handed_over = names.DRAINED_ANNOTATION in metadata.get("annotations", {})
-                    seen.setdefault(metadata["name"], handed_over)
-            await asyncio.sleep(0.05)
 
-    task = asyncio.create_task(look())
-    try:
-        yield seen
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
+async def departed(changes: list[tuple[str, Any]], *pods: str) -> None:
+    """Wait until these have been told to go; no others were, and others had all of theirs by then."""
+
+    async def are_told() -> bool:
+        return set(pods) <= departures(changes).keys()
+
+    await until(are_told)
+    assert departures(changes) == dict.fromkeys(pods, True)
 
 
 async def gone(admin: KubeClient, namespace: str, region: str) -> bool:
@@ -91,13 +94,13 @@ async def test_a_region_is_added_and_goes_when_others_hold_all_that_its_agents_h
         assert [region["ready"] for region in found["status"]["regions"]] == [1, 2, 1]
         assert await hold(admin, api, namespace, "before", "the region")
 
-        async with departures(admin, namespace) as left:
+        async with followed(admin, PODS, namespace) as changes:
             leaving = next(a for a in await addresses(admin, namespace) if a.region == "eu-west")
             await api.put(leaving, "last", "words", trace=False)
             await change(admin, namespace, regions=regions(us_east=1, ap_south=1))
-            await until(lambda: gone(admin, namespace, "eu-west"), 90)
-            assert left == {"demo-eu-west-0": True, "demo-eu-west-1": True}
-        assert await hold(admin, api, namespace, "last", "words")
+            await until(lambda: gone(admin, namespace, "eu-west"))
+            await departed(changes, "demo-eu-west-0", "demo-eu-west-1")
+        await until(lambda: hold(admin, api, namespace, "last", "words"))
         kept = {"data-demo-eu-west-0", "data-demo-eu-west-1"}
         assert kept <= await claims(admin, namespace)
 
@@ -105,7 +108,7 @@ async def test_a_region_is_added_and_goes_when_others_hold_all_that_its_agents_h
         await change(admin, namespace, storage={"retention": "Delete"})
         await stands(admin, namespace, **SETTLED)
         await change(admin, namespace, regions=regions(us_east=1))
-        await until(lambda: gone(admin, namespace, "ap-south"), 90)
+        await until(lambda: gone(admin, namespace, "ap-south"))
 
         async def removed() -> bool:
             return await claims(admin, namespace) == {"data-demo-us-east-0", *kept}
@@ -121,7 +124,7 @@ async def test_a_region_shrinks_to_one_to_none_and_comes_back_with_all_there_was
     await admin.create(swarm(namespace, regions=regions(us_east=2, eu_west=1)))
     async with operating(account, namespace), AgentsApi() as api:
         await stands(admin, namespace, **SETTLED)
-        async with departures(admin, namespace) as left:
+        async with followed(admin, PODS, namespace) as changes:
             last = next(a for a in await addresses(admin, namespace) if a.name == "demo-us-east-1")
             await api.put(last, "from", "the second", trace=False)
             await change(admin, namespace, regions=regions(us_east=1, eu_west=1))
@@ -131,7 +134,7 @@ async def test_a_region_shrinks_to_one_to_none_and_comes_back_with_all_there_was
             await change(admin, namespace, regions=regions(us_east=0, eu_west=1))
             found = await stands(admin, namespace, **SETTLED, Available="True")
             assert found["status"]["ready"] == "1/1"
-            assert left == {"demo-us-east-1": True, "demo-us-east-0": True}
+            await departed(changes, "demo-us-east-1", "demo-us-east-0")
         assert await hold(admin, api, namespace, "from", "the second")
         assert await hold(admin, api, namespace, "and", "the first")
 
