@@ -227,9 +227,9 @@ def test_where_the_network_enforces_nothing_a_cut_may_be_given_up(
 ) -> None:
     with _ignoring_policies(cluster):
         cut.make(["us-east"], WEST, mechanism="NetworkPolicy", onUnenforced="Fail")
-        until(
-            "it is given up", lambda: cut.condition("Applied").get("status") == "False" or None, 60
-        )
+        cut.wait("Healed")
+        applied = cut.condition("Applied")
+        assert (applied["status"], applied["reason"]) == ("False", "NotEnforced")
         assert cut.condition("Enforced")["status"] == "False"
         assert cut.policies() == []
         swarm.whole(6)
