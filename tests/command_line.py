@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 GOSSIPCTL = Path(sys.executable).with_name("gossipctl")
-SECONDS = 60
+SECONDS = 300
 
 
 class Done(NamedTuple):

@@ -21,7 +21,7 @@ REGIONS = ("us-east", "us-west", "eu-central")
 _open: list[LocalSwarm] = []
 
 
-def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true answer within this time; fails with the last one."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):
@@ -132,7 +132,10 @@ def make(name: str = "demo", **arguments: Any) -> Local:
 
 
 def all_gone(local: Local) -> bool:
-    """Whether none of the processes seen is left."""
+    """Whether none of the processes seen is left.
+
+    A process that is ending gives up its files, and so the locks that the swarm's end is known by, a moment before it is gone.
+    """
     return not any(map(is_alive, local.seen_pids))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from command_line import GOSSIPCTL
 
-SECONDS = 30
+SECONDS = 120
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")
 
 

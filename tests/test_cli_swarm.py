@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command_line import GOSSIPCTL, CommandLine
+from gossipswarm_client import Client
+from local_swarms import eventually
 from terminal import Terminal
 
 REGIONS = ("us-east", "us-west", "eu-central")
@@ -43,9 +44,21 @@ def gossipctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]
     for region in REGIONS:
         gossipctl("agent", "spawn", "--region", region, "--name", region, "--count", "2")
     gossipctl("wait", "--for", "ready", "--agents", "6")
+    # Ready is who has met one other: how far a write has come is counted among those that its agent knows.
+    eventually(lambda: members_known(gossipctl) == [6] * 6)
     yield gossipctl
     for swarm in gossipctl("swarm", "list").lines:
         gossipctl("swarm", "delete", swarm.split("\t")[0], "--yes")
+
+
+def members_known(gossipctl: CommandLine) -> list[int]:
+    """How many agents each of them takes for alive, itself included."""
+    found = []
+    for agent in gossipctl("agent", "list", "-o", "json").json:
+        env = gossipctl("agent", "env", agent["name"], "-o", "json").json
+        with Client(env["GOSSIPSWARM_API"], token=env["GOSSIPSWARM_TOKEN"]) as http:
+            found.append(http.agent().members_alive)
+    return found
 
 
 def terminal(gossipctl: CommandLine, *arguments: str) -> Terminal:
@@ -160,9 +173,7 @@ def test_what_is_kept_under_the_name_of_a_record_is_read_in_its_place(
     gossipctl(
         *("gossip", "state-update", "--key", "app.recorded", "--value", "1", "--wait"), *agent
     )
-    deadline = time.monotonic() + 15
-    while name not in gossipctl("memory", "list", *agent).lines:
-        assert time.monotonic() < deadline, "nothing is recorded"
+    eventually(lambda: name in gossipctl("memory", "list", *agent).lines)
     recorded = gossipctl("memory", "retrieve", "--key", name, *agent).json
     assert recorded["convergence_rounds"] >= 1
     gossipctl("memory", "store", "--key", name, "--value", '{"mine": 7}', *agent)
@@ -212,16 +223,17 @@ def test_a_partition_a_conflict_and_its_healing(gossipctl: CommandLine) -> None:
     gossipctl(*update, "1", "--wait", "--threshold", "1")
     cut = gossipctl(
         *("network", "partition", "--group1", "us-east", "--group2", "us-west,eu-central"),
-        *("--duration", "30000"),
+        *("--duration", "600000"),
     )
-    assert cut.stdout == "network partitioned for 30s: us-east | us-west,eu-central\n"
-    gossipctl("wait", "--for", "enforced", "--timeout", "10s")
+    assert cut.stdout == "network partitioned for 10m: us-east | us-west,eu-central\n"
+    gossipctl("wait", "--for", "enforced")
     gossipctl(*update, "7200", "--agent", "us-east-1")
     gossipctl(*update, "1800", "--agent", "us-west-1")
     status = gossipctl("network", "partition-status").json
     assert status["status"] == "partitioned"
     assert status["enforced"] == {"agents": 6, "of": 6}
-    assert gossipctl("network", "verify-connectivity", code=1)
+    # Enforced is what one agent has noticed; others are asked here.
+    eventually(lambda: gossipctl("network", "verify-connectivity", code=None).code == 1)
     again = gossipctl("network", "partition", "--pair", "us-east:us-west", code=2)
     assert "already cuts" in again.stderr
 
@@ -235,7 +247,8 @@ def test_a_partition_a_conflict_and_its_healing(gossipctl: CommandLine) -> None:
     assert conflict["affected_agents"] == 6
     gossipctl("wait", "--for", "healed")
     assert "nothing to heal" in gossipctl("network", "heal-partition").stdout
-    assert gossipctl("network", "verify-connectivity")
+    # Healed is who is in one group again, were it by way of a third region.
+    eventually(lambda: gossipctl("network", "verify-connectivity", code=None).code == 0)
     found = gossipctl("gossip", "query-state", "--key", "app.ttl", "--agent", "us-east-1").json
     assert (found["value"], found["conflict"]) == (1800, True)
     history = gossipctl("gossip", "conflicts", "--history", "-o", "json").json
@@ -303,7 +316,7 @@ def test_changes_are_followed(gossipctl: CommandLine) -> None:
         while watcher.poll() is None and number < 200:
             number += 1
             gossipctl("gossip", "state-update", "--key", "app.seen", "--value", str(number))
-        change = json.loads(watcher.communicate(timeout=30)[0])
+        change = json.loads(watcher.communicate(timeout=120)[0])
     finally:
         watcher.kill()
         watcher.wait()
@@ -372,7 +385,7 @@ def test_many_commands_at_once_spawn_many_agents(gossipctl: CommandLine) -> None
         )
         for number in range(3)
     ]
-    printed = [command.communicate(timeout=60)[0] for command in commands]
+    printed = [command.communicate(timeout=300)[0] for command in commands]
     assert printed == [f"agent/extra-{number} started in us-east\n" for number in range(3)]
     too_many = gossipctl("agent", "spawn", code=2)
     assert "--max-agents" in too_many.stderr
@@ -431,7 +444,7 @@ def test_convergence_can_be_followed_from_write_to_write(gossipctl: CommandLine)
         second = json.loads(follower.stdout.readline())
     finally:
         follower.send_signal(signal.SIGINT)
-        assert follower.wait(30) == 130
+        assert follower.wait(120) == 130
     assert first["key"] != second["key"] == "app.followed"
     assert second["converged"]
 

@@ -9,18 +9,18 @@ import logging
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from gossipswarm_agent.core.effects import Notify
+from gossipswarm_agent.host import cutwatch
 from gossipswarm_agent.host.cutwatch import CutWatch
 from gossipswarm_agent.host.logs import JsonLines
 from gossipswarm_agent.runtime.drops import DropList
 from gossipswarm_client.sync import Client
 from local_swarms import eventually
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 120.0
 
 
 class Driven:
@@ -164,9 +164,9 @@ def test_ports_in_use_are_replaced(worker):
 def test_orders_are_carried_out_side_by_side(worker):
     worker.configure()
     nowhere = ["127.0.0.1", 9, "us-west"]
-    slow = worker.send(op="start", **worker.start_order("one", seeds=[nowhere], join_seconds=1))
+    worker.send(op="start", **worker.start_order("one", seeds=[nowhere], join_seconds=3600))
     fast = worker.send(op="usage")
-    assert [worker.answer()["id"], worker.answer()["id"]] == [fast, slow]
+    assert worker.answer()["id"] == fast
 
 
 def test_what_a_worker_cannot_do_is_refused_with_a_reason(worker):
@@ -267,26 +267,35 @@ def test_an_error_is_logged_with_its_traceback_in_one_line():
 EAST = DropList(frozenset({"us-east"}), frozenset({"us-east"}))
 
 
-def now_ms():
-    return time.time_ns() // 1_000_000
+class Clock:
+    """The wall clock that cuts are timed by, in milliseconds."""
+
+    now = 1_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(cutwatch, "_now_ms", lambda: made.now)
+    return made
 
 
 LINK = {"a": "us-east", "b": "us-west"}
 
 
-def test_detection_counts_from_the_first_dropped_packet():
+def test_detection_counts_from_the_first_dropped_packet(clock):
     watch = CutWatch()
     watch.notice(Notify("region-cut", LINK))
     watch.notice(Notify("region-healed", LINK))
     assert watch.detected_ms is None
     watch.cut(EAST)
     assert (watch.detected_ms, watch.healed_ms) == (None, None)
+    clock.now += 320
     watch.notice(Notify("region-cut", LINK))
-    first = watch.detected_ms
-    assert first is not None
-    assert first < 1000
+    assert watch.detected_ms == 320
+    clock.now += 50
     watch.notice(Notify("partition-detected", {}))
-    assert watch.detected_ms == first
+    assert watch.detected_ms == 320
 
 
 def test_a_link_that_is_held_for_cut_already_is_not_waited_for():
@@ -300,23 +309,24 @@ def test_a_link_that_is_held_for_cut_already_is_not_waited_for():
     assert watch.detected_ms is not None
 
 
-def test_healing_counts_from_the_end_of_the_cut():
+def test_healing_counts_from_the_end_of_the_cut(clock):
     watch = CutWatch()
     watch.cut(EAST)
     watch.notice(Notify("region-healed", {}))
     assert watch.healed_ms is None
+    clock.now += 1000
     watch.cut(DropList())
+    clock.now += 70
     watch.notice(Notify("partition-healed", {}))
-    assert watch.healed_ms is not None
-    assert watch.healed_ms < 1000
+    assert watch.healed_ms == 70
 
 
-def test_a_cut_that_ran_out_by_itself_ended_at_its_time():
+def test_a_cut_that_ran_out_by_itself_ended_at_its_time(clock):
     watch = CutWatch()
-    watch.cut(DropList(EAST.inbound, EAST.outbound, now_ms() - 5000))
+    watch.cut(DropList(EAST.inbound, EAST.outbound, clock.now + 1000))
+    clock.now += 6000
     watch.notice(Notify("partition-healed", {}))
-    assert watch.healed_ms is not None
-    assert 5000 <= watch.healed_ms < 6000
+    assert watch.healed_ms == 5000
 
 
 def test_a_new_cut_forgets_what_was_noticed_of_the_last():
