@@ -180,7 +180,7 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for region in ("us-east", "us-west", "eu-central"):
         gossipctl("agent", "spawn", "--region", region, "--name", region, "--count", "3")
     gossipctl("wait", "--for", "ready")
-    await_acquaintance(9, seconds=30.0)
+    await_acquaintance(9, seconds=120.0)
     gossipctl("gossip", "state-update", "--key", "app.ttl", "--value", "60")
     yield work
     for directory in (tmp_path / "state" / "gossipswarm").iterdir():
@@ -196,7 +196,7 @@ def await_acquaintance(agents: int, seconds: float) -> None:
 
 
 def gossipctl(*arguments: str) -> str:
-    done = subprocess.run(["gossipctl", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["gossipctl", *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -207,7 +207,7 @@ def test_the_commands_of_a_guide_run(name: str, swarm: Path) -> None:
     page = ROOT / name
     scripts = [block.text for block in guides.blocks(page) if block.language == "bash"]
     assert scripts
-    guides.run(scripts, swarm, os.environ, seconds=120)
+    guides.run(scripts, swarm, os.environ, seconds=900)
 
 
 @pytest.mark.swarm
@@ -219,7 +219,7 @@ def test_the_code_of_the_python_guide_runs(swarm: Path) -> None:
     )
     script = 'eval "$(gossipctl agent env)"\npython guide.py\n'
     (swarm / "guide.py").write_text(code)
-    (outcome,) = guides.run([script], swarm, os.environ, seconds=60)
+    (outcome,) = guides.run([script], swarm, os.environ, seconds=300)
     assert "100 acknowledged" in outcome.stdout
     assert "9 of 9 agents" in outcome.stdout
 
