@@ -10,6 +10,7 @@ import json
 import ssl
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ async def test_an_injected_edge_runs_beside_its_application_and_keeps_its_file(
             statuses = (found or {}).get("status", {}).get("initContainerStatuses", [])
             return any(each["ready"] for each in statuses)
 
-        await until(started, 60)
+        await until(started)
         file = podlet.file_of("web", "/config/app.json")
         assert json.loads(file.read_text("utf-8")) == {"colour": "green"}, "there at the start"
         assert file.stat().st_mode & 0o004, "the application runs as somebody else"
@@ -202,7 +203,7 @@ async def test_certificates_are_replaced_while_pods_are_made_and_none_goes_witho
                     return
 
         making = asyncio.create_task(keep_making())
-        rotation = found.rotation(settling=dt.timedelta(seconds=1))
+        rotation = found.rotation(settling=dt.timedelta(seconds=5))
         bundles = set()
 
         async def replaced() -> bool:
@@ -239,7 +240,7 @@ async def test_of_two_replicas_the_one_that_stands_by_answers_and_the_leader_mis
             watch_namespaces=(namespace,),
             http_port=pages[number],
             kubeconfig=str(account),
-            lease_seconds=3.0,
+            lease_seconds=60.0,
             webhook_port=ports[number],
             webhook_host=HOST,
             webhook_secret=SECRET,
@@ -250,18 +251,22 @@ async def test_of_two_replicas_the_one_that_stands_by_answers_and_the_leader_mis
         found = await admin.get(LEASES, namespace, "gossipswarm-operator")
         return (found or {}).get("spec", {}).get("holderIdentity") or ""
 
+    async def trusted() -> list[dict[str, Any]] | None:
+        found = (await admin.get(WEBHOOKS, "", NAME) or {})["webhooks"]
+        return found if all("caBundle" in hook["clientConfig"] for hook in found) else None
+
     async def asked_at(where: int) -> None:
         body = configuration(namespace, where)
         await admin.merge(WEBHOOKS, "", NAME, {"webhooks": [
             {**hook, "clientConfig": {**body["webhooks"][0]["clientConfig"],
                                       "caBundle": hook["clientConfig"]["caBundle"]}}
-            for hook in (await admin.get(WEBHOOKS, "", NAME) or {})["webhooks"]
+            for hook in await until(trusted)
         ]})  # fmt: skip
 
     def read(number: int, page: str) -> str:
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{pages[number]}{page}", timeout=5) as answer,
+            urllib.request.urlopen(f"http://127.0.0.1:{pages[number]}{page}", timeout=30) as answer,
         ):
             return answer.read().decode()
         return ""
@@ -274,7 +279,7 @@ async def test_of_two_replicas_the_one_that_stands_by_answers_and_the_leader_mis
         runs = [group.create_task(operate(settings(n), stopping[n])) for n in (0, 1)]
         await until(leader)
         leads = 0 if (await leader()).startswith("operator-0") else 1
-        await until(ready, 60)
+        await until(ready)
         await asked_at(ports[1 - leads])
         injected = 'reviewed_pods_total{outcome="injected"}'
 
