@@ -40,7 +40,7 @@ async def grouped(admin: KubeClient, namespace: str, groups: str, **wanted: str)
         assert found is not None
         return bool(found["status"]["groups"] == groups)
 
-    await until(holds, 60)
+    await until(holds)
     await said(admin, namespace, **wanted)
 
 
@@ -58,7 +58,7 @@ async def at_first(
         except AgentError:
             return None
 
-    agent, who = await until(answered, 60)
+    agent, who = await until(answered)
     return agent, who
 
 
@@ -94,7 +94,7 @@ async def test_what_is_added_while_a_cut_lives_is_born_on_its_side(
             async def hears_its_side(agent: AgentAddress = agent, side: set[str] = side) -> bool:
                 return await hears(api, agent) == side
 
-            await until(hears_its_side, 60)
+            await until(hears_its_side)
         await grouped(
             admin, namespace, "us-east | eu-central,us-west", Enforced="True/AgentsDrop", **IN_FORCE
         )
@@ -134,7 +134,7 @@ async def test_a_region_that_is_removed_while_a_cut_lives_is_heard_out_after_it(
         async def left() -> bool:
             return await admin.get(NETWORK_POLICIES, namespace, "demo-eu-central") is None
 
-        await until(left, 60)
+        await until(left)
         assert await policies(admin, namespace) == {
             *("demo-us-east", "demo-us-west"),
             *("demo.drill.us-east", "demo.drill.us-west"),
@@ -147,7 +147,7 @@ async def test_a_region_that_is_removed_while_a_cut_lives_is_heard_out_after_it(
         async def handed_over() -> bool:
             return await admin.get(STATEFUL_SETS, namespace, "demo-us-east") is None
 
-        await until(handed_over, 90)
+        await until(handed_over)
         kept = next(a for a in await addresses(admin, namespace) if a.region == "us-west")
         assert (await api.read(kept, "last")).value == "words"
         await stands(admin, namespace, **SETTLED, Partitioned="False")
@@ -155,7 +155,7 @@ async def test_a_region_that_is_removed_while_a_cut_lives_is_heard_out_after_it(
         async def nothing_left() -> bool:
             return await policies(admin, namespace) == {"demo-us-west"}
 
-        await until(nothing_left, 20)
+        await until(nothing_left)
 
 
 async def test_a_cut_whose_side_is_gone_says_that_nothing_is_cut_and_holds_when_it_is_back(
@@ -173,7 +173,7 @@ async def test_a_cut_whose_side_is_gone_says_that_nothing_is_cut_and_holds_when_
             async def holds() -> bool:
                 return len(await cut_policies(admin, namespace)) == count
 
-            await until(holds, 20)
+            await until(holds)
 
         await cut_by(0)
         await change(admin, namespace, regions=regions(us_west=0, us_east=0))
