@@ -37,9 +37,9 @@ def test_150_agents_are_up_spread_cheap_and_in_agreement():
     assert len(agents) == 150
     by_worker = {worker["name"]: worker for worker in swarm("status", verbose=True)["workers"]}
     assert [worker["agents"] for worker in by_worker.values()] == [75, 75]
-    eventually(lambda: are_acquainted(swarm, 150), 60)
+    eventually(lambda: are_acquainted(swarm, 150), 300)
     with swarm.client(names["us-east"][0]) as http:
-        written = http.set("app.config", {"cache_ttl": 3600}, wait=True, threshold=1.0, timeout=30)
+        written = http.set("app.config", {"cache_ttl": 3600}, wait=True, threshold=1.0, timeout=120)
     assert written.convergence.received == 150
     for region in REGIONS:
         assert swarm.get(names[region][9], "app.config") == {"cache_ttl": 3600}
@@ -51,7 +51,7 @@ def test_150_agents_are_up_spread_cheap_and_in_agreement():
 def test_an_idle_swarm_of_150_agents_leaves_the_supervisor_asleep():
     swarm = make()
     fill(swarm, (50, 50, 50))
-    eventually(lambda: are_acquainted(swarm, 150), 60)
+    eventually(lambda: are_acquainted(swarm, 150), 300)
 
     def used():
         return swarm("status", verbose=True)["supervisor"]["cpu_seconds"]
@@ -59,19 +59,19 @@ def test_an_idle_swarm_of_150_agents_leaves_the_supervisor_asleep():
     # A supervisor that polls would show here; what is measured is its own time, not the machine's.
     before, began = used(), time.monotonic()
     eventually(lambda: time.monotonic() - began > 5)
-    assert used() - before < 1.0
+    assert used() - before < 0.2 * (time.monotonic() - began)
 
 
 def test_211_agents_survive_a_partition_a_dead_worker_and_a_restart():
     swarm = make()
     names = fill(swarm, (71, 70, 70))
-    eventually(lambda: are_acquainted(swarm, 211), 90)
+    eventually(lambda: are_acquainted(swarm, 211), 300)
     east, west = names["us-east"], names["us-west"]
     swarm.set(east[0], "app.config", {"cache_ttl": 3600})
-    eventually(swarm.is_whole, 30)
+    eventually(swarm.is_whole, 120)
 
     swarm("partition", group1="us-east", group2="us-west,eu-central")
-    eventually(lambda: swarm("partition-status")["detection"]["agents"] == 211, 30)
+    eventually(lambda: swarm("partition-status")["detection"]["agents"] == 211, 120)
     swarm.set(east[0], "app.config.cache_ttl", 7200)
     swarm.set(west[0], "app.config.cache_ttl", 1800)
     swarm.set(west[1], "app.west", True)
@@ -79,19 +79,19 @@ def test_211_agents_survive_a_partition_a_dead_worker_and_a_restart():
     eventually(lambda: swarm.get(east[70], "app.config.cache_ttl") == 7200)
 
     kill(swarm.pids()["worker-2"])
-    eventually(lambda: swarm.is_back("worker-2"), 60)
+    eventually(lambda: swarm.is_back("worker-2"), 300)
     assert swarm("partition-status")["enforced"] == {"agents": 211, "of": 211}
     assert swarm.get(east[1], "app.west") is None
 
     swarm("heal")
-    eventually(swarm.is_whole, 60)
+    eventually(swarm.is_whole, 300)
     assert swarm.get(east[1], "app.west") is True
     assert swarm.get(east[1], "app.config.cache_ttl") == 1800
 
     swarm.pids()
     swarm.swarm.down()
-    assert all_gone(swarm)
+    eventually(lambda: all_gone(swarm))
     swarm.up()
     assert len(swarm("agents", filter="active")["agents"]) == 211
-    eventually(swarm.is_whole, 60)
+    eventually(swarm.is_whole, 300)
     assert swarm.get(names["eu-central"][69], "app.config.cache_ttl") == 1800
