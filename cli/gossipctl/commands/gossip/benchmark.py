@@ -53,9 +53,9 @@ def _arguments(parser: Parser) -> None:
     parser.flag(
         "--timeout",
         type=duration,
-        default=120_000,
+        default=600_000,
         metavar="DURATION",
-        help="how long all may take (default 2m)",
+        help="how long all may take (default 10m)",
     )
 
 
