@@ -22,7 +22,15 @@ from gossipswarm_operator.keyring import Key
 from kube_certificates import Authority
 from kube_operator_agents import SETTLED, addresses, operating, rests, stands
 from kube_operator_load import under_load
-from kube_operator_runs import Calls, cluster_admin, condition, operator_account, swarm, until
+from kube_operator_runs import (
+    Calls,
+    cluster_admin,
+    condition,
+    followed,
+    operator_account,
+    swarm,
+    until,
+)
 from podlet import Podlet
 
 pytestmark = pytest.mark.kube
@@ -45,7 +53,7 @@ async def says(admin: KubeClient, namespace: str, kind: str, reason: str, *texts
         return said.get("reason") == reason and all(text in said["message"] for text in texts)
 
     try:
-        await until(is_said, 30)
+        await until(is_said)
     except AssertionError:
         raise AssertionError(f"not {reason} with {texts}, but {said}") from None
 
@@ -68,18 +76,17 @@ async def uids(admin: KubeClient, namespace: str) -> dict[str, str]:
 
 
 async def replaced(
-    admin: KubeClient, namespace: str, before: dict[str, str], count: int = 3
+    changes: list[tuple[str, Any]], before: dict[str, str], count: int = 3
 ) -> list[str]:
     """Wait until so many pods are others than before; their names in the order in which that came about."""
-    order: list[str] = []
 
-    async def are() -> bool:
-        for name, uid in sorted((await uids(admin, namespace)).items()):
-            if before[name] != uid and name not in order:
-                order.append(name)
-        return len(order) >= count
+    async def are() -> list[str] | None:
+        made = [pod["metadata"] for kind, pod in changes if kind == "ADDED"]
+        last = max(n for n, metadata in enumerate(made) if metadata["uid"] in before.values())
+        order = list(dict.fromkeys(metadata["name"] for metadata in made[last + 1 :]))
+        return order if len(order) >= count else None
 
-    await until(are, 90)
+    order: list[str] = await until(are)
     return order
 
 
@@ -104,7 +111,10 @@ async def test_hooks_are_waited_for_followed_and_survived_when_they_are_broken_o
     admin: KubeClient, namespace: str, account: Path, podlet: Podlet
 ):
     await admin.create(swarm(namespace, regions=REGIONS, hooks={"configMapName": "hooks"}))
-    async with operating(account, namespace) as calls:
+    async with (
+        followed(admin, PODS, namespace) as changes,
+        operating(account, namespace) as calls,
+    ):
         await says(admin, namespace, "Progressing", "ReferenceMissing", "ConfigMap hooks")
         await put(admin, namespace, saying("first"))
         await stands(admin, namespace, **SETTLED)
@@ -113,7 +123,7 @@ async def test_hooks_are_waited_for_followed_and_survived_when_they_are_broken_o
         before = await uids(admin, namespace)
         async with under_load(admin, namespace) as load:
             await put(admin, namespace, saying("second"))
-            assert await replaced(admin, namespace, before) == ORDER
+            assert await replaced(changes, before) == ORDER
             await stands(admin, namespace, **SETTLED)
         assert load.least_ready == 2
         assert all("second" in text for text in await hooks_of_all(admin, namespace))
@@ -128,22 +138,22 @@ async def test_hooks_are_waited_for_followed_and_survived_when_they_are_broken_o
         assert await uids(admin, namespace) == before, "nobody started again for that"
 
         await put(admin, namespace, hooks("hooks: ["))
-        assert await replaced(admin, namespace, before, 1) == ORDER[:1]
+        assert await replaced(changes, before, 1) == ORDER[:1]
         await says(admin, namespace, "Ready", "CrashLoopBackOff", ORDER[0])
         await says(admin, namespace, "Progressing", "Updating", ORDER[0])
         await looked(calls, 5)
-        assert await replaced(admin, namespace, before, 1) == ORDER[:1], "it stops at the first"
+        assert await replaced(changes, before, 1) == ORDER[:1], "it stops at the first"
         assert "is no YAML" in podlet.log_of(namespace, ORDER[0]).read_text("utf-8")
 
         await put(admin, namespace, saying("third"))
-        await replaced(admin, namespace, before)
+        await replaced(changes, before)
         await stands(admin, namespace, **SETTLED)
         assert all("third" in text for text in await hooks_of_all(admin, namespace))
 
 
 async def hooks_of_all(admin: KubeClient, namespace: str) -> list[str]:
     found = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
         for agent in await addresses(admin, namespace):
             headers = {"Authorization": f"Bearer {agent.token}"}
             async with session.get(f"{agent.url}/v1/hooks", headers=headers) as answer:
@@ -189,7 +199,7 @@ async def test_agents_serve_the_users_certificate_and_take_its_successors(
         async def is_renewed() -> bool:
             return await served_by(admin, namespace, other) == 3
 
-        await until(is_renewed, 60)
+        await until(is_renewed)
         await stands(admin, namespace, **SETTLED)
         assert await uids(admin, namespace) == before, "nobody had to start again"
 
@@ -206,7 +216,7 @@ async def served_by(admin: KubeClient, namespace: str, authority: Authority) -> 
     context = ssl.create_default_context(cafile=str(authority.certificate))
     context.check_hostname = False
     count = 0
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
         for pod in await admin.list_all(PODS, namespace):
             url = agent_url(pod["status"]["podIP"], tls=True)
             with contextlib.suppress(aiohttp.ClientConnectorCertificateError):
@@ -246,7 +256,7 @@ async def test_keys_of_the_user_are_waited_for_and_followed_step_by_step(
             for keys in ((old, new), (new, old), (new,)):
                 await put(admin, namespace, ring(*keys))
                 wanted = [each.id for each in keys]
-                await until(all_hold(api, agents, wanted), 30)
+                await until(all_hold(api, agents, wanted))
                 await stands(admin, namespace, **SETTLED)
         assert await uids(admin, namespace) == before
         mine = await admin.get(SECRETS, namespace, "ours")
