@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -27,6 +27,9 @@ from podlet import Podlet
 
 pytestmark = pytest.mark.kube
 __all__ = ["cluster_admin", "operator_account"]  # fixtures
+
+PAUSE_SECONDS: Final = 0.01
+"""Between two writes at an agent."""
 
 
 async def test_an_agent_that_starts_again_is_asked_for_its_keys_and_brought_in_step(
@@ -50,17 +53,21 @@ async def test_an_agent_that_starts_again_is_asked_for_its_keys_and_brought_in_s
             except AgentError:
                 return False
 
-        await until(is_in_step, 60)
+        await until(is_in_step)
         await stands(admin, namespace, **SETTLED)
 
 
 @contextlib.asynccontextmanager
 async def written_to(api: AgentsApi, agents: list[AgentAddress]) -> AsyncIterator[None]:
-    """Write at every agent all the time, untraced, so that no look finds them equal."""
+    """Write at every agent all the time, untraced, so that hardly a look finds them equal.
+
+    Not as fast as the machine allows: agents that have no time left for each other hear of writes too late indeed.
+    """
 
     async def write(agent: AgentAddress) -> None:
         for number in itertools.count():
             await api.put(agent, f"busy.{agent.name}", number, trace=False)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async with asyncio.TaskGroup() as group:
         writers = [group.create_task(write(agent)) for agent in agents]
@@ -73,7 +80,7 @@ async def test_a_swarm_stays_converged_while_clients_write_all_the_time(
     admin: KubeClient, namespace: str, account: Path, podlet: Podlet
 ):
     await admin.create(swarm(namespace))
-    async with operating(account, namespace) as calls, AgentsApi() as api:
+    async with operating(account, namespace) as calls, AgentsApi(seconds=30.0) as api:
         before = condition(await stands(admin, namespace, **SETTLED), "Converged")
         reasons = set()
         async with written_to(api, await addresses(admin, namespace)):
@@ -88,7 +95,7 @@ async def test_a_swarm_stays_converged_while_clients_write_all_the_time(
                 )
                 return calls.seen.count(("get", "gossipswarms")) > 12
 
-            await until(looked_often, 90)
+            await until(looked_often)
         assert "WritesDelivered" in reasons
         await stands(admin, namespace, **SETTLED)
 
@@ -118,7 +125,8 @@ async def test_the_gossip_port_is_tried_again_when_a_policy_of_somebody_else_cha
         return False
 
     async with AgentsApi() as api:
-        observer = Observer(admin, api, knock=knock)
+        # Of changes alone: after some seconds each would be tried once more.
+        observer = Observer(admin, api, knock=knock, clock=lambda: 0.0)
 
         async def tries() -> int:
             found = await observer.observe(parse(source))
@@ -157,6 +165,7 @@ async def test_a_policy_of_somebody_else_makes_the_operator_look(
                 return said.get("reason") == "UpToDate"
 
             await until(is_settled)
+            await operator.rests()
             looks = proxy.told("gossipswarms/demo")
             await admin.create(opening(namespace, 7600))
 

@@ -40,7 +40,7 @@ async def test_a_deleted_secret_of_tokens_is_made_anew_and_the_old_ones_are_wort
                 for agent in agents
             )
 
-        await until(taken_up, 60)
+        await until(taken_up)
         await stands(admin, namespace, **SETTLED)
         kept = await api.read((await addresses(admin, namespace))[2], "kept")
         assert kept is not None and kept.value == "by everybody"
