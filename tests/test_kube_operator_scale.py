@@ -30,7 +30,7 @@ async def test_two_hundred_swarms_come_about_and_then_nothing_is_written(
         await until(running.leads)
         before = await Spent.by(running)
         await create_swarms(admin, namespace, COUNT)
-        await until(lambda: are_made(admin, namespace, COUNT), 300)
+        await until(lambda: are_made(admin, namespace, COUNT), 900)
         made = (await Spent.by(running)).since(before)
         applied = sum(count for (verb, _), count in made.writes.items() if verb == "apply")
         assert applied == COUNT * len(OWNED), "each object once"
@@ -39,6 +39,6 @@ async def test_two_hundred_swarms_come_about_and_then_nothing_is_written(
         assert made.reads <= made.reconciles * READS_A_LOOK
         assert made.reconciles <= COUNT * 8
 
-        rest = await at_rest(running, COUNT, 300)
+        rest = await at_rest(running, COUNT, 900)
         assert rest.reads <= rest.reconciles * READS_AT_REST
         assert running.resident_bytes < 300 << 20
