@@ -63,7 +63,7 @@ class Local:
     def client(self, agent: str, **options: Any) -> Client:
         """HTTP client of an agent."""
         address = self("resolve", name=agent)
-        return Client(address["api"], token=address["token"], **options)
+        return Client(address["api"], token=address["token"], **{"timeout": 60.0, **options})
 
     def get(self, agent: str, key: str) -> Any:
         """The value that an agent has; None if it has none."""

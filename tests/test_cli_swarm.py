@@ -56,7 +56,7 @@ def members_known(gossipctl: CommandLine) -> list[int]:
     found = []
     for agent in gossipctl("agent", "list", "-o", "json").json:
         env = gossipctl("agent", "env", agent["name"], "-o", "json").json
-        with Client(env["GOSSIPSWARM_API"], token=env["GOSSIPSWARM_TOKEN"]) as http:
+        with Client(env["GOSSIPSWARM_API"], token=env["GOSSIPSWARM_TOKEN"], timeout=60) as http:
             found.append(http.agent().members_alive)
     return found
 

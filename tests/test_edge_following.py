@@ -41,9 +41,12 @@ async def test_an_edge_turns_to_another_agent_and_is_sent_only_what_it_lacks():
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An edge waits for the agent that it tries first: one that is slow to answer does not make it turn back to the former."""
+    """An edge waits for the agent that it tries first, which may be slow to answer, instead of turning back to the former; and
+    takes no pause of its own for a reason to begin the search again.
+    """
     monkeypatch.setattr(finding, "STAGGER_SECONDS", 60.0)
     monkeypatch.setattr(finding, "OPEN_SECONDS", 60.0)
+    monkeypatch.setattr(silence, "LATE_SECONDS", 3600.0)
 
 
 def fall_silent(agent: Served, monkeypatch: pytest.MonkeyPatch) -> None:
