@@ -127,7 +127,7 @@ class AgentPods:
             )  # fmt: skip
         self._addresses[name] = address
         self._seeds.append(f"{region}={address}:7600")
-        kube.wait_until(lambda: _is_ready(address), 30, f"agent {name} is ready")
+        kube.wait_until(lambda: _is_ready(address), 180, f"agent {name} is ready")
         self.set_status(
             name,
             {

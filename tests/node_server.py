@@ -33,18 +33,18 @@ class NodeServer:
         self._cluster = cluster
         self._log_of = log_of
         self._address_of = address_of
-        self._port = kube.free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
         """Serve, and tell the API server of the node."""
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result(120)
         self._cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
+        port = self._runner.addresses[0][1]
         status = {
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._port}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         }
         self._cluster.request(
             "PATCH",
@@ -56,7 +56,7 @@ class NodeServer:
     def stop(self) -> None:
         """Take the node away."""
         self._cluster.request("DELETE", f"/api/v1/nodes/{NODE}")
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
         self._loop.close()
@@ -70,7 +70,7 @@ class NodeServer:
         app.router.add_get("/portForward/{namespace}/{pod}", self._forward)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=context).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
 
     async def _logs(self, request: web.Request) -> web.Response:
         path = self._log_of(request.match_info["namespace"], request.match_info["pod"])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gossipswarm_operator.client import CONFIGS, EVENTS, SWARMS, KubeClient
-from kube import CRDS, Cluster, KubeError
+from kube import CRDS, Cluster, KubeError, wait_until
 from kube_operator_runs import (
     OWNED,
     cluster_admin,
@@ -64,6 +64,14 @@ def crds(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
         yield directory
     finally:
         install(cluster, CRDS)
+        # The next test is to find these.
+        probe = swarm("default")
+        tried = f"{SWARMS.path('default')}?dryRun=All"
+        wait_until(
+            lambda: "pdb" in cluster.request("POST", tried, probe)["spec"],
+            120,
+            "the present CRDs are served",
+        )
 
 
 def install(cluster: Cluster, directory: Path) -> None:

@@ -309,7 +309,11 @@ def test_a_service_account_may_do_only_what_it_was_given(cluster: Cluster, names
         f"--serviceaccount={namespace}:default",
     )  # fmt: skip
     may = ("auth", "can-i", "list", "secrets", "-n", namespace)
-    assert cluster.kubectl(*may, kubeconfig=account).stdout == "yes\n"
+    wait_until(
+        lambda: cluster.kubectl(*may, kubeconfig=account, code=None).stdout == "yes\n",
+        60,
+        "the account's rights count",
+    )
     who = cluster.kubectl("auth", "whoami", "-o", "json", kubeconfig=account).stdout
     assert f"system:serviceaccount:{namespace}:default" in who
 
@@ -335,4 +339,4 @@ def test_children_of_a_swarm_go_with_it(cluster: Cluster, namespace: str) -> Non
         found = cluster.request("GET", maps)["items"]
         return "demo-config" not in {item["metadata"]["name"] for item in found}
 
-    wait_until(gone, 20, "the ConfigMap of a deleted swarm is gone")
+    wait_until(gone, 180, "the ConfigMap of a deleted swarm is gone")

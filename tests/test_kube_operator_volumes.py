@@ -23,6 +23,7 @@ from gossipswarm_operator.client import (
 )
 from kube import Cluster
 from kube_operator_agents import SETTLED, addresses, change, operating, rests, stands
+from kube_operator_load import ANSWER_SECONDS
 from kube_operator_runs import (
     Calls,
     cluster_admin,
@@ -103,7 +104,7 @@ async def test_volumes_that_cannot_grow_are_said_to_and_grow_once_they_can_while
 ):
     storage = {"size": "1Gi", "storageClassName": storage_class}
     await admin.create(swarm(namespace, replicasPerRegion=2, storage=storage))
-    async with operating(account, namespace) as calls, AgentsApi() as api:
+    async with operating(account, namespace) as calls, AgentsApi(seconds=ANSWER_SECONDS) as api:
         await stands(admin, namespace, **SETTLED)
         agents = await addresses(admin, namespace)
         await api.put(agents[0], "kept", "through all of it")
@@ -136,7 +137,7 @@ async def test_volumes_that_cannot_grow_are_said_to_and_grow_once_they_can_while
                 found = await admin.get(STATEFUL_SETS, namespace, "demo-us-east")
                 return found is not None and found["metadata"]["uid"] != before
 
-            await until(grown, 60)
+            await until(grown)
             assert await sizes(admin, namespace) == {"2Gi"}
             found = await stands(admin, namespace, **SETTLED)
             await rests(calls)
@@ -171,7 +172,7 @@ async def two_more_tries(calls: Calls) -> None:
     async def tried() -> bool:
         return calls.seen.count(("patch", VOLUME_CLAIMS.plural)) >= 2 * 2
 
-    await until(tried, 60)
+    await until(tried)
     assert time.monotonic() - began >= 2
 
 
@@ -188,7 +189,7 @@ async def test_a_stateful_set_with_another_fixed_field_is_exchanged_under_agents
         await stands(admin, namespace, **SETTLED)
     agents, pods = await addresses(admin, namespace), await uids(admin, namespace)
     other = await another_set(admin, namespace)
-    async with AgentsApi() as api:
+    async with AgentsApi(seconds=ANSWER_SECONDS) as api:
         await api.put(agents[0], "kept", 1)
         await until(lambda: hold(api, agents, "kept"))
         async with (
