@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ async def test_a_cut_goes_on_and_ends_in_time_while_operators_come_and_go(
             starts = [line for line in lines if line["message"] == "agent started"]
             return starts if len(starts) > 1 else None
 
-        (first, second) = await until(started_again, 20)
+        (first, second) = await until(started_again)
         assert (first["cut_off"], second["cut_off"]) == ([], ["us-east"])
         # Not before: however long the above takes, the cut has to last through it.
         await admin.merge(PARTITIONS, namespace, "drill", {"spec": {"duration": "20s"}})
@@ -125,12 +125,23 @@ async def test_a_cut_does_not_outlive_its_swarm_nor_hold_its_namespace_up(
 EMPTY = [{"name": "us-east", "replicas": 0}, {"name": "us-west", "replicas": 0}]
 
 
+async def shorten(admin: KubeClient, namespace: str, name: str) -> datetime:
+    """Have a cut, which lasted for as long as a test needed it, be over in a few seconds; when it is."""
+    found = await admin.get(PARTITIONS, namespace, name)
+    assert found is not None
+    began = datetime.fromisoformat(found["status"]["appliedAt"])
+    lasts = timedelta(seconds=round((datetime.now(UTC) - began).total_seconds()) + 3)
+    spec = {"duration": f"{lasts.total_seconds():.0f}s"}
+    await admin.merge(PARTITIONS, namespace, name, {"spec": spec})
+    return began + lasts
+
+
 async def test_the_program_heals_at_its_start_what_ended_while_it_was_dead(
     admin: KubeClient, namespace: str, account: Path, tmp_path: Path
 ):
     await admin.create(swarm(namespace, regions=EMPTY))
     async with program(account, namespace, tmp_path, "first") as first:
-        await admin.create(partition(namespace, duration="8s"))
+        await admin.create(partition(namespace, duration="1h"))
         await admin.create(partition(namespace, "lasting", duration="1h"))
         await said(admin, namespace, Applied="True")
         await said(admin, namespace, "lasting", Applied="True")
@@ -138,14 +149,12 @@ async def test_the_program_heals_at_its_start_what_ended_while_it_was_dead(
         applied = f'name="lasting",namespace="{namespace}",type="Applied"'
         assert shown[f'gossipswarm_operator_condition{{kind="SwarmPartition",{applied}}}'] == 1
         first.process.kill()
+    ends = await shorten(admin, namespace, "drill")
 
     async def is_over() -> bool:
-        found = await admin.get(PARTITIONS, namespace, "drill")
-        assert found is not None
-        ends = datetime.fromisoformat(found["status"]["expiresAt"])
         return datetime.now(UTC) > ends
 
-    await until(is_over, 15)
+    await until(is_over)
     assert any(".drill." in name for name in await cut_policies(admin, namespace))
     async with program(account, namespace, tmp_path, "second"):
         await said(admin, namespace, Applied="False/Expired", Healed="True")
@@ -154,7 +163,7 @@ async def test_the_program_heals_at_its_start_what_ended_while_it_was_dead(
         assert any(".lasting." in name for name in left)
         # A change of the object is seen at once, by its event.
         await admin.merge(PARTITIONS, namespace, "lasting", {"spec": {"duration": "1s"}})
-        await said(admin, namespace, "lasting", 10, Applied="False/Expired")
+        await said(admin, namespace, "lasting", Applied="False/Expired")
         await admin.delete(PARTITIONS, namespace, "lasting")
         await gone(admin, namespace, "lasting")
 
@@ -179,7 +188,7 @@ async def test_a_cut_is_healed_by_its_label_where_no_operator_runs(
     ]
     environment = {"PATH": "/usr/bin:/bin", "KUBECONFIG": str(cluster.kubeconfig), "HOME": "/tmp"}
     done = await asyncio.to_thread(
-        subprocess.run, heal, env=environment, capture_output=True, text=True, timeout=60
+        subprocess.run, heal, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "the operator does not heal it" in done.stderr
@@ -201,7 +210,7 @@ async def test_a_cut_is_healed_by_its_label_where_no_operator_runs(
                 and found["spec"] == before["spec"]
             )
 
-        await until(is_taken_over, 20)
+        await until(is_taken_over)
         assert await cut_policies(admin, namespace) == []
 
 
@@ -234,7 +243,7 @@ async def test_policies_are_rewritten_when_the_operator_is_told_that_the_network
         async def rewritten() -> bool:
             return not any(ranges(policy) for policy in await policies())
 
-        await until(rewritten, 20)
+        await until(rewritten)
     kept = await policies()
     assert {p["metadata"]["uid"] for p in kept} == {p["metadata"]["uid"] for p in made}
     assert len(await cut_policies(admin, namespace)) == 4
@@ -258,4 +267,4 @@ async def test_a_namespace_goes_with_the_cut_that_lives_in_it(
         async def is_gone() -> bool:
             return await admin.get(NAMESPACES, "", namespace) is None
 
-        await until(is_gone, 40)
+        await until(is_gone)
