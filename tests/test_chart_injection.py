@@ -103,18 +103,39 @@ def test_an_operator_of_some_namespaces_has_a_webhook_only_if_that_is_asked_for(
 @needs_helm
 def test_with_cert_manager_the_operator_reads_the_certificate_and_no_more():
     found = objects(CERT_MANAGER)
-    certificate = only(found, "Certificate")
-    assert certificate["spec"]["secretName"] == environment(found)["WEBHOOK_SECRET"]
+    certificate = only(found, "Certificate", "gossipswarm-operator-webhook")
+    secret = environment(found)["WEBHOOK_SECRET"]
+    assert certificate["spec"]["secretName"] == secret
     assert certificate["spec"]["dnsNames"] == ["gossipswarm-operator.gossipswarm-system.svc"]
-    assert certificate["spec"]["issuerRef"]["name"] == only(found, "Issuer")["metadata"]["name"]
     injected = only(found, WEBHOOK)["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
     assert injected == f"gossipswarm-system/{certificate['metadata']['name']}"
     assert "WEBHOOK_CONFIGURATION" not in environment(found)
     assert not of_kind(found, "Secret")
     (rule,) = only(found, "Role", "gossipswarm-operator-webhook")["rules"]
-    assert rule["verbs"] == ["get"]
+    assert (rule["resourceNames"], rule["verbs"]) == ([secret], ["get"])
     names = {each["metadata"]["name"] for each in of_kind(found, "ClusterRole")}
     assert "gossipswarm-operator-webhook" not in names
+
+
+@needs_helm
+def test_what_cert_manager_renews_is_signed_by_the_authority_that_is_trusted_already():
+    found = objects(CERT_MANAGER)
+    certificate = only(found, "Certificate", "gossipswarm-operator-webhook")
+    issuer = only(found, "Issuer", certificate["spec"]["issuerRef"]["name"])
+    (authority,) = [each for each in of_kind(found, "Certificate") if each != certificate]
+    assert issuer["spec"] == {"ca": {"secretName": authority["spec"]["secretName"]}}
+    assert authority["spec"]["isCA"]
+    assert authority["spec"]["commonName"], "an authority without a name breaks RFC 5280"
+    assert authority["spec"]["privateKey"]["rotationPolicy"] == "Never", "what it signed stays good"
+    root = only(found, "Issuer", authority["spec"]["issuerRef"]["name"])
+    assert root["spec"] == {"selfSigned": {}}
+
+
+@needs_helm
+def test_who_makes_the_certificate_can_change_though_the_secret_of_cert_manager_is_not_helms():
+    certificates = of_kind(objects(CERT_MANAGER), "Certificate")
+    left_behind = {each["spec"]["secretName"] for each in certificates}
+    assert only(objects(), "Secret")["metadata"]["name"] not in left_behind
 
 
 @needs_helm

@@ -28,9 +28,17 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* Secret with the webhook's certificate. */}}
-{{- define "gossipswarm.webhookSecret" -}}
+{{/* What belongs to the webhook. */}}
+{{- define "gossipswarm.webhook" -}}
 {{ include "gossipswarm.operator" . }}-webhook
+{{- end -}}
+
+{{/*
+Secret with the webhook's certificate. That of cert-manager, which outlives the release, has another name: Helm makes no
+Secret where there is one that is not its own.
+*/}}
+{{- define "gossipswarm.webhookSecret" -}}
+{{ include "gossipswarm.webhook" . }}{{ if .Values.injection.certManager.enabled }}-tls{{ end }}
 {{- end -}}
 
 {{/* What the API server calls the webhook. */}}
