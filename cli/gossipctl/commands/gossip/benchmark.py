@@ -23,6 +23,8 @@ IN_ONE_REQUEST = 10
 SETTLING_REFRESH_SECONDS = 0.1
 SETTLING_SECONDS = 5.0
 """How long to wait for earlier deletions; with an agent down they are not collected at all."""
+CLEARING_SECONDS = 120.0
+"""How long to wait for the deletions of this run, which cost a swarm about as much as the updates did."""
 RECEIPT_SECONDS = 5.0
 """How long to wait for the receipts of traced updates once every agent has them."""
 
@@ -88,6 +90,8 @@ def _benchmark(invocation: Invocation) -> None:
     finally:
         if not flags.keep:
             _clean_up(agents[0], plan)
+    if not flags.keep:
+        _cleared(invocation)
     _report(invocation, result)
 
 
@@ -245,6 +249,18 @@ def _clean_up(agent: Agent, plan: Plan) -> None:
         output.warn(f"{len(refused)} of {len(keys)} keys below {plan.prefix} could not be deleted")
 
 
+def _cleared(invocation: Invocation) -> None:
+    """Wait until the deletions have reached all agents: whoever comes next finds a swarm that has nothing to do."""
+    deadline = time.monotonic() + CLEARING_SECONDS
+    with progress.Waiting("clearing up") as waiting:
+        while time.monotonic() < deadline:
+            found = invocation.swarm.request("converged", threshold=1.0)
+            if found["converged"]:
+                return
+            waiting.text = f"clearing up: {found['agreeing']} of {found['agents']} agents agree"
+            time.sleep(SETTLING_REFRESH_SECONDS)
+
+
 def _report(invocation: Invocation, result: dict[str, Any]) -> None:
     if invocation.output.format in ("table", "wide"):
         flat = {name: value for name, value in result.items() if name != "acknowledged"}
@@ -261,7 +277,7 @@ COMMANDS = {
         """Write many updates at many agents at once and measure. A writer sends its next update when its last
         one is acknowledged; the clock stops when every agent holds every update, checked by their number and by
         equal state hashes. Convergence is measured on a sample of traced updates. What was written is deleted
-        afterwards.""",
+        afterwards, and the command ends when every agent has heard of that.""",
         (
             "gossip benchmark --updates 10000 --concurrency 50",
             "gossip benchmark --updates 1000 --concurrency 10 --keep",
