@@ -14,6 +14,7 @@ from gossipswarm_agent.runtime.drops import DropList
 from served import Answer, Served, one_agent, served, until
 
 HOME = ("us-east", "us-east", "us-east")
+PATIENT = {"probe_interval": 60_000, "suspicion_timeout": 600_000}
 
 
 async def drain(agent: Served, **order: Any) -> types.Drained:
@@ -93,12 +94,13 @@ async def test_agents_that_go_as_well_do_not_count():
 
 
 async def test_peers_that_do_not_confirm_in_time_are_said():
-    async with served("us-east", "us-west", "us-west") as agents:
+    # Who does not confirm must not be held for dead meanwhile: of the dead none is waited for.
+    async with served("us-east", "us-west", "us-west", settings=PATIENT) as agents:
         nobody = DropList(
             frozenset({"us-east", "us-west"}), frozenset({"us-east", "us-west"}), None
         )
         agents[2].agent.set_drops(nobody)
-        order = {"timeout": "2s", "copies": 2, "hold": "1m"}
+        order = {"timeout": "3s", "copies": 2, "hold": "1m"}
         answer = await agents[0].ask("POST", "/v1/admin/drain", order)
         assert (answer.status, answer.reason) == (504, "not-drained")
         assert answer.document["holders"] == ["agent-1"]
