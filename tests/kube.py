@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import os
-import secrets
 import signal
 import socket
 import ssl
@@ -25,6 +24,7 @@ from typing import IO, Any, Final
 import yaml
 
 from kube_certificates import Authority, write_account_key
+from unassigned_ports import unassigned_ports
 
 ROOT: Final = Path(__file__).parent.parent
 CRDS: Final = ROOT / "crds"
@@ -37,8 +37,6 @@ REQUEST_SECONDS: Final = 60.0
 ATTEMPTS: Final = 3
 """Starts before giving up: somebody else may take a port between our finding it free and the program's bind."""
 SERVICES: Final = "10.0.0.0/24"
-PORTS: Final = 20_000
-"""So many below those that the system gives to whoever connects, or asks for any."""
 DEFAULT_ACCOUNT: Final = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
@@ -406,11 +404,8 @@ def decode(answer: IO[bytes]) -> Any:
 
 def free_port() -> int:
     """A TCP port that nobody listens on now, and that nobody is given who asks for any: it stays free until it is used."""
-    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first = int(given.read_text("ascii").split()[0]) if given.exists() else 49_152
-    ports = range(max(1024, first - PORTS), first) or range(1024, 1 << 16)
-    while True:
-        port = secrets.choice(ports)
+    for port in unassigned_ports():
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("", port))
             return port
+    raise AssertionError("no port is free")

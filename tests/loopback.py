@@ -7,13 +7,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from gossipswarm_agent.core.effects import Send
 from gossipswarm_agent.core.frames import Frame, Inbound
 from gossipswarm_agent.runtime.keyring import Keyring
 from gossipswarm_agent.runtime.ports import PortInUse, bind_gossip
 from gossipswarm_agent.runtime.transport import Transport
+from unassigned_ports import unassigned_ports
 
 KEY = bytes(range(32))
 HOST = "127.0.0.1"
@@ -31,10 +31,8 @@ def free_ports(count: int) -> list[int]:
     """Ports of ``HOST`` that nobody listens on by UDP or TCP, and that stay free until they are used: the system gives
     none of them to somebody who asks for any.
     """
-    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first = int(given_out.read_text().split()[0]) if given_out.exists() else 32_768
     found: list[int] = []
-    for port in random.SystemRandom().sample(range(10_000, first), first - 10_000):
+    for port in unassigned_ports():
         try:
             bind_gossip(HOST, port).close()
         except PortInUse:
@@ -42,7 +40,7 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise AssertionError(f"there are no {count} free ports below {first}")
+    raise AssertionError(f"there are no {count} free ports")
 
 
 class Peer:
